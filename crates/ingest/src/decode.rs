@@ -1,0 +1,83 @@
+//! Wire formats read into Arrow batches.
+//!
+//! A decoder walks the bytes of one body once and writes each record it finds into a [`Sink`];
+//! a record that cannot be read goes to the rejected ones and the rest proceeds.
+
+use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row};
+
+/// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
+pub const MAX_REPORTED_FAULTS: usize = 100;
+
+/// A body that is not of its format as a whole, so that no record can be told apart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// Takes the records of one body, good and bad.
+pub struct Sink<'c> {
+    /// The good records.
+    pub events: EventBatchBuilder<'c>,
+    /// The bad ones, with their bytes.
+    pub rejected: RejectedBatchBuilder,
+    /// The first [`MAX_REPORTED_FAULTS`] bad ones, by index in the body.
+    pub faults: Vec<(usize, Fault)>,
+    format: &'c str,
+    records: usize,
+    id_prefix: Option<&'c str>,
+    id_start: u64,
+    id: String,
+}
+
+impl<'c> Sink<'c> {
+    /// A sink for one body of format `format`.
+    pub fn new(context: BatchContext<'c>, format: &'c str) -> Self {
+        Self {
+            events: EventBatchBuilder::new(context),
+            rejected: RejectedBatchBuilder::default(),
+            faults: Vec::new(),
+            format,
+            records: 0,
+            id_prefix: None,
+            id_start: 0,
+            id: String::new(),
+        }
+    }
+
+    /// Gives record `i` of the body the id `{prefix}:{start + i}` unless it brings its own, so
+    /// that a sender can repeat a body whose answer it missed.
+    #[must_use]
+    pub fn with_ids(mut self, prefix: &'c str, start: u64) -> Self {
+        (self.id_prefix, self.id_start) = (Some(prefix), start);
+        self
+    }
+
+    /// Takes the next record, read by `read` from the bytes `original`.
+    pub fn record(
+        &mut self,
+        original: &[u8],
+        read: impl FnOnce(&mut Row<'_, 'c>) -> Result<(), Fault>,
+    ) {
+        use std::fmt::Write as _;
+
+        let index = self.records;
+        self.records += 1;
+        let mut row = self.events.row();
+        if let Some(prefix) = self.id_prefix {
+            self.id.clear();
+            let position = self.id_start.wrapping_add(index as u64);
+            write!(self.id, "{prefix}:{position}").expect("writing to a String cannot fail");
+            row.event_id(&self.id);
+        }
+        if let Err(fault) = read(&mut row).and_then(|()| row.commit()) {
+            self.rejected.push(self.format, index, &fault, original);
+            if self.faults.len() < MAX_REPORTED_FAULTS {
+                self.faults.push((index, fault));
+            }
+        }
+    }
+
+    /// Number of records seen, good and bad.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+}

@@ -1,0 +1,63 @@
+//! A durable, partitioned log of Arrow record batches.
+//!
+//! Topics are split into partitions; a partition is an ordered sequence of
+//! [`Entry`]s, each a record batch at an [`Offset`]. Appends are acknowledged
+//! when they are durable. [`Log`] is what a broker such as Kafka can also offer;
+//! [`EmbeddedLog`] is the implementation that needs nothing installed.
+
+mod error;
+mod types;
+
+pub use error::{LogError, Result};
+pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
+
+use arrow::array::RecordBatch;
+use futures::{future::BoxFuture, stream::BoxStream};
+
+/// A log of topics and partitions.
+///
+/// The seam between the embedded log and a broker: no method speaks of files.
+/// Topics are declared when a log is opened, with their partition counts.
+pub trait Log: Send + Sync + 'static {
+    /// Number of partitions of `topic`.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`].
+    fn partitions(&self, topic: &str) -> Result<u32>;
+
+    /// Appends `batch` and resolves once it is durable.
+    ///
+    /// The rows stay together and in order. Dropping the future does not take the append back.
+    /// An empty batch is a barrier: it resolves when everything queued before it is durable.
+    ///
+    /// # Errors
+    /// [`LogError::StorageFull`] and [`LogError::Unavailable`] are worth a retry later.
+    fn append(&self, at: TopicPartition, batch: RecordBatch) -> BoxFuture<'_, Result<Appended>>;
+
+    /// Durable entries from the first one that ends after `from`, up to about `max_bytes` of
+    /// memory; empty at the end of the partition. The first entry may begin before `from`:
+    /// [`Entry::after`] gives the rows at and after an offset.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] when `from` has been removed by retention.
+    fn read(&self, at: TopicPartition, from: Offset, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+
+    /// Like [`Log::read`], but goes on for ever: waits for new entries at the end.
+    fn tail(&self, at: TopicPartition, from: Offset) -> BoxStream<'static, Result<Entry>>;
+
+    /// First retained offset and the offset after the last durable row.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`], [`LogError::UnknownPartition`].
+    fn offsets(&self, at: TopicPartition) -> Result<OffsetRange>;
+
+    /// Offset of the first entry appended at or after `unix_millis` (end offset if none).
+    fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>>;
+
+    /// Records durably that `group` has read everything before `offset`. Registers the group:
+    /// from now on retention keeps what it has still to read.
+    fn commit(&self, group: &str, at: TopicPartition, offset: Offset) -> BoxFuture<'_, Result<()>>;
+
+    /// Offset last committed by `group`.
+    fn committed(&self, group: &str, at: TopicPartition) -> Result<Option<Offset>>;
+}
