@@ -30,9 +30,10 @@ use crate::{
 /// The agreement on who departed and the stability check belong to the
 /// membership above this crate.
 ///
-/// Sources: Shapiro et al., *Conflict-free Replicated Data Types*, 2011, §2;
-/// Almeida, Shoker, Baquero, *Delta State Replicated Data Types*, 2018, §4;
-/// stability: Baquero, Almeida, Shoker, *Pure Operation-Based CRDTs*, 2017, §5.
+/// Sources: Shapiro et al., *Conflict-free Replicated Data Types*, SSS 2011;
+/// Almeida, Shoker, Baquero, *Delta State Replicated Data Types*, JPDC
+/// 2018; causal stability: Baquero, Almeida, Shoker, *Pure Operation-Based
+/// Replicated Data Types*, 2017.
 pub trait Crdt: Clone + Default + Eq + Wire {
     /// Names the type in the first byte of its encoding: 1 to 15.
     ///
@@ -46,7 +47,11 @@ pub trait Crdt: Clone + Default + Eq + Wire {
 
     /// Moves what `departed` contributed to `heir` and returns the delta.
     ///
-    /// Of use only to kinds with live entries by replica; others return bottom.
+    /// `heir` is an id that nothing but the retirements of this one coordinator
+    /// writes under. A write that crosses the retirement, overwriting what is
+    /// being moved, leaves the moved copy as a concurrent value or element; two
+    /// coordinators at once leave two copies. Kinds without live entries by
+    /// replica return bottom.
     fn retire(&mut self, departed: ReplicaId, heir: ReplicaId) -> Self {
         let _ = (departed, heir);
         Self::default()

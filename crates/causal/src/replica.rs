@@ -20,7 +20,7 @@ impl fmt::Display for ReplicaId {
 
 /// One event: the `counter`-th of `replica`, counted from 1.
 ///
-/// Source: Preguiça et al., *Dotted Version Vectors*, 2010, §4.
+/// Source: Preguiça et al., *Dotted Version Vectors*, 2010.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dot {
     /// The replica at which the event happened.

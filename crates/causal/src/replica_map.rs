@@ -4,6 +4,7 @@
 //! contiguous memory beats a tree.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::{
     replica::ReplicaId,
@@ -26,6 +27,10 @@ impl<T> ReplicaMap<T> {
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (ReplicaId, &T)> {
         self.0.iter().map(|(replica, entry)| (*replica, entry))
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(|(_, entry)| entry)
     }
 
     pub(crate) fn position(&self, replica: ReplicaId) -> Option<usize> {
@@ -64,10 +69,20 @@ impl<T> ReplicaMap<T> {
 
     /// Joins entry by entry; an entry only `other` has is copied. Says whether
     /// anything changed. O(n + m).
-    pub(crate) fn merge(&mut self, other: &Self, mut join: impl FnMut(&mut T, &T) -> bool) -> bool
+    pub(crate) fn merge(&mut self, other: &Self, join: impl FnMut(&mut T, &T) -> bool) -> bool
     where
         T: Clone,
     {
+        self.merge_from(other, T::clone, join)
+    }
+
+    /// The same with entries of another type.
+    pub(crate) fn merge_from<U>(
+        &mut self,
+        other: &ReplicaMap<U>,
+        copy: impl Fn(&U) -> T,
+        mut join: impl FnMut(&mut T, &U) -> bool,
+    ) -> bool {
         let known = self.0.len();
         let (mut position, mut changed) = (0, false);
         for (replica, theirs) in &other.0 {
@@ -77,7 +92,7 @@ impl<T> ReplicaMap<T> {
             if position < known && self.0[position].0 == *replica {
                 changed |= join(&mut self.0[position].1, theirs);
             } else {
-                self.0.push((*replica, theirs.clone()));
+                self.0.push((*replica, copy(theirs)));
             }
         }
         if self.0.len() > known {
@@ -93,17 +108,18 @@ impl<T> ReplicaMap<T> {
         &'a self,
         other: &'a Self,
     ) -> impl Iterator<Item = (ReplicaId, Option<&'a T>, Option<&'a T>)> {
-        let mut left = self.0.iter().peekable();
-        let mut right = other.0.iter().peekable();
+        let (mut left, mut right) = (self.0.as_slice(), other.0.as_slice());
         core::iter::from_fn(move || {
-            let replica = match (left.peek(), right.peek()) {
-                (Some((l, _)), Some((r, _))) => *l.min(r),
-                (Some((one, _)), None) | (None, Some((one, _))) => *one,
+            let order = match (left.first(), right.first()) {
+                (Some((mine, _)), Some((theirs, _))) => mine.cmp(theirs),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
                 (None, None) => return None,
             };
-            let mine = left.next_if(|(id, _)| *id == replica).map(|(_, entry)| entry);
-            let theirs = right.next_if(|(id, _)| *id == replica).map(|(_, entry)| entry);
-            Some((replica, mine, theirs))
+            let mine = if order.is_le() { left.split_off_first() } else { None };
+            let theirs = if order.is_ge() { right.split_off_first() } else { None };
+            let replica = mine.or(theirs)?.0;
+            Some((replica, mine.map(|(_, entry)| entry), theirs.map(|(_, entry)| entry)))
         })
     }
 

@@ -1,6 +1,7 @@
 //! Networks that carry a live process's heartbeats, from a seed.
 //!
-//! The parameters were written down before any detector was run on them, and are not tuned.
+//! The parameters were written down before any detector was run on them (see README.md for what
+//! was known then), and have not been changed.
 //! What makes them more than independent draws is the [`Load`]: delays, stalls and bursts of a
 //! real network come in episodes. Its deviation is the one knob of realism; at
 //! [`LOAD_SIGMA`] the busiest 1% of the time has 1,000 times the queueing of the idlest 1%, the
@@ -28,6 +29,8 @@ pub(crate) struct Trace {
     pub(crate) interval_us: u64,
     /// Send times by sequence number.
     pub(crate) sent_us: Vec<u64>,
+    /// What no detector can see: the load on the network (heap pressure, hour) at each send.
+    pub(crate) hidden: Vec<f32>,
     /// What arrived, in order of arrival.
     pub(crate) beats: Vec<Beat>,
 }
@@ -55,15 +58,10 @@ pub(crate) enum Network {
 }
 
 impl Network {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Constant,
-        Self::Lan,
-        Self::LossyWan,
-        Self::GcPauses,
-        Self::Diurnal,
-        Self::FatTail,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Constant, Self::Lan, Self::LossyWan, Self::GcPauses, Self::Diurnal, Self::FatTail];
 
+    #[allow(dead_code, reason = "tests print the variant, benches the name")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Constant => "constant",
@@ -85,17 +83,19 @@ impl Network {
         let interval_us = self.interval_us();
         let mut path = Path::new(self, &mut random, interval_us, load_sigma);
         let mut sent_us = Vec::with_capacity(count as usize);
+        let mut hidden = Vec::with_capacity(count as usize);
         let mut beats = Vec::with_capacity(count as usize);
         for sequence in 0..count {
             let due_us = (sequence + 1) as f64 * interval_us;
             let (sent, arrived) = path.carry(&mut random, due_us);
             sent_us.push(sent as u64);
+            hidden.push(path.hidden as f32);
             if let Some(arrived) = arrived {
                 beats.push(Beat { sequence, arrived_us: arrived as u64 });
             }
         }
         beats.sort_by_key(|beat| beat.arrived_us);
-        Trace { interval_us: interval_us as u64, sent_us, beats }
+        Trace { interval_us: interval_us as u64, sent_us, hidden, beats }
     }
 }
 
@@ -107,6 +107,7 @@ struct Path {
     /// Until when the path or host is stalled, losing or collecting garbage.
     trouble_until_us: f64,
     last_arrival_us: f64,
+    hidden: f64,
     heap: Heap,
 }
 
@@ -126,6 +127,7 @@ impl Path {
             step_secs,
             trouble_until_us: 0.0,
             last_arrival_us: 0.0,
+            hidden: 0.0,
             heap: Heap::new(random, sigma, step_secs),
         }
     }
@@ -133,6 +135,7 @@ impl Path {
     /// When the heartbeat due at `due_us` is sent, and when it arrives, if it does.
     fn carry(&mut self, random: &mut Random, due_us: f64) -> (f64, Option<f64>) {
         let load = self.load.step(random);
+        self.hidden = load;
         let (mut sent, mut lost) = (due_us, false);
         let delay = match self.network {
             Network::Constant => {
@@ -159,12 +162,14 @@ impl Path {
                 if let Some(pause_us) = self.heap.allocate(random, load) {
                     self.trouble_until_us = self.trouble_until_us.max(due_us) + pause_us;
                 }
+                self.hidden = load - (1.0 - self.heap.live).ln();
                 sent = due_us.max(self.trouble_until_us);
                 200.0 + random.exponential(50.0)
             }
             Network::Diurnal => {
                 let hours = due_us / (3_600.0 * SEC);
                 let day = 0.5 - 0.5 * (hours / 24.0 * std::f64::consts::TAU).cos();
+                self.hidden = day;
                 lost = random.chance(1e-4 * 100f64.powf(day));
                 let jitter_us = MS * 20f64.powf(day) * load.exp();
                 (20.0 + 40.0 * day) * MS + random.exponential(jitter_us)
@@ -186,18 +191,19 @@ struct Heap {
     live_load: Load,
     eden: f64,
     old: f64,
+    live: f64,
     step_secs: f64,
 }
 
 impl Heap {
     fn new(random: &mut Random, sigma: f64, step_secs: f64) -> Self {
         let live_load = Load::new(random, sigma, 1_800.0, step_secs);
-        Self { live_load, eden: 0.0, old: 0.6, step_secs }
+        Self { live_load, eden: 0.0, old: 0.6, live: 0.6, step_secs }
     }
 
     /// The pause that this step's allocation causes, in microseconds.
     fn allocate(&mut self, random: &mut Random, load: f64) -> Option<f64> {
-        let live = 0.4 + 0.45 / (1.0 + (-1.5 * self.live_load.step(random)).exp());
+        self.live = 0.4 + 0.45 / (1.0 + (-1.5 * self.live_load.step(random)).exp());
         self.eden += self.step_secs / 2.0 * load.exp();
         if self.eden < 1.0 {
             return None;
@@ -207,7 +213,7 @@ impl Heap {
         if self.old < 1.0 {
             return Some(random.log_normal(15.0 * MS, 0.4));
         }
-        self.old = live;
-        Some(random.log_normal(1.2 * SEC * live, 0.3))
+        self.old = self.live;
+        Some(random.log_normal(1.2 * SEC * self.live, 0.3))
     }
 }

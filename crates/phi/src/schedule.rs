@@ -1,4 +1,4 @@
-//! When the next heartbeat should arrive.
+//! When the next heartbeat is due.
 
 /// Gains of the filter once it has settled; the second is α² / (2 − α), critically damped.
 const PHASE_GAIN: f64 = 1.0 / 16.0;
@@ -8,12 +8,14 @@ const DEVIATION_GAIN: f64 = 1.0 / 64.0;
 const OUTLIER: f64 = 4.0;
 /// Heartbeats over which the interval is a plain mean, before the filter takes over.
 const WARM_UP: u32 = 32;
+/// A heartbeat that follows another within this part of the interval was held up with it.
+const QUEUED: f64 = 0.25;
 
 /// Follows a sender's period and phase through jitter, loss and drift.
 ///
 /// An α-β filter (Benedict and Bordner 1962) of arrival times by sequence number, in place of the
-/// window of Chen, Toueg and Aguilera's NFD-E (2002, §6.3): it does the same in 40 bytes, follows
-/// drifting clocks, and is not pulled away by single outliers.
+/// window of Chen, Toueg and Aguilera's NFD-E (2002, §6.3): it takes 40 bytes, follows drifting
+/// clocks, and is not pulled away by single outliers.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     /// Filtered arrival time of the latest heartbeat.
@@ -24,24 +26,34 @@ pub(crate) struct Schedule {
     beats: u32,
 }
 
+/// How a heartbeat came, measured against the schedule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Arrival {
+    /// Time past the moment at which this very heartbeat was due; negative if early.
+    pub(crate) error_us: f64,
+    /// Whether it came on the heels of its predecessor.
+    pub(crate) queued: bool,
+}
+
 impl Schedule {
-    /// A schedule that starts with a heartbeat now.
-    pub(crate) fn new(interval_us: f64, arrival_us: u64) -> Self {
+    pub(crate) fn new(interval_us: f64) -> Self {
         Self {
-            phase_us: arrival_us as f64,
-            last_arrival_us: arrival_us,
+            phase_us: 0.0,
+            last_arrival_us: 0,
             interval_us,
             deviation_us: interval_us / 4.0,
             beats: 0,
         }
     }
 
-    pub(crate) fn interval_us(&self) -> f64 {
-        self.interval_us
+    /// Takes in the first heartbeat.
+    pub(crate) fn begin(&mut self, arrival_us: u64) {
+        self.phase_us = arrival_us as f64;
+        self.last_arrival_us = arrival_us;
     }
 
-    pub(crate) fn deviation_us(&self) -> f64 {
-        self.deviation_us
+    pub(crate) fn interval_us(&self) -> f64 {
+        self.interval_us
     }
 
     /// How long after the moment at which the next heartbeat was due a time is; 0 if before.
@@ -51,13 +63,15 @@ impl Schedule {
     pub(crate) fn lateness_us(&self, now_us: u64) -> u64 {
         let since_arrival = now_us.saturating_sub(self.last_arrival_us) as f64;
         let since_phase = now_us as f64 - self.phase_us;
-        (since_arrival.min(since_phase) - self.interval_us).max(0.0) as u64
+        // The cast takes what is below zero to zero.
+        (since_arrival.min(since_phase) - self.interval_us) as u64
     }
 
-    /// Takes in the arrival of the heartbeat `steps` after the latest.
-    pub(crate) fn arrive(&mut self, steps: u64, arrival_us: u64) {
+    /// Takes in the heartbeat `steps` after the latest.
+    pub(crate) fn arrive(&mut self, steps: u64, arrival_us: u64) -> Arrival {
         let steps = steps as f64;
         let gap_us = arrival_us.saturating_sub(self.last_arrival_us) as f64;
+        let queued = gap_us < QUEUED * self.interval_us;
         let due_us = self.phase_us + steps * self.interval_us;
         let error_us = arrival_us as f64 - due_us;
         if self.beats < WARM_UP {
@@ -69,10 +83,59 @@ impl Schedule {
             let limit_us = OUTLIER * self.deviation_us + 1.0;
             let pull_us = error_us.clamp(-limit_us, limit_us);
             self.phase_us = due_us + PHASE_GAIN * pull_us;
-            self.interval_us += INTERVAL_GAIN * pull_us / steps;
+            self.interval_us +=
+                INTERVAL_GAIN * if steps == 1.0 { pull_us } else { pull_us / steps };
         }
         self.interval_us = self.interval_us.max(1.0);
         self.deviation_us += DEVIATION_GAIN * (error_us.abs() - self.deviation_us);
         self.last_arrival_us = self.last_arrival_us.max(arrival_us);
+        Arrival { error_us, queued }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000;
+
+    fn regular(beats: u64) -> Schedule {
+        let mut schedule = Schedule::new(1e6);
+        schedule.begin(0);
+        for beat in 1..=beats {
+            schedule.arrive(1, beat * 100 * MS);
+        }
+        schedule
+    }
+
+    #[test]
+    fn period_is_learnt_whatever_the_first_estimate() {
+        assert!((regular(40).interval_us() - 1e5).abs() < 1.0);
+    }
+
+    #[test]
+    fn lateness_counts_from_the_first_heartbeat_that_is_missing() {
+        let schedule = regular(100);
+        assert_eq!(schedule.lateness_us(10_050 * MS), 0);
+        assert!(schedule.lateness_us(10_350 * MS).abs_diff(250 * MS) < 10);
+    }
+
+    #[test]
+    fn loss_leaves_period_and_phase_alone() {
+        let mut schedule = regular(100);
+        let arrival = schedule.arrive(5, 10_500 * MS);
+        assert!(arrival.error_us.abs() < 1.0, "{arrival:?}");
+        assert!((schedule.interval_us() - 1e5).abs() < 1.0);
+    }
+
+    #[test]
+    fn one_outlier_does_not_move_the_schedule_and_a_lasting_delay_does() {
+        let mut schedule = regular(1_000);
+        schedule.arrive(1, 100_100 * MS + 50 * MS);
+        assert!((schedule.phase_us - 100_100e3).abs() < 1e3, "{}", schedule.phase_us);
+        for beat in 1_002..1_400 {
+            schedule.arrive(1, beat * 100 * MS + 50 * MS);
+        }
+        assert!((schedule.phase_us - (139_900e3 + 50e3)).abs() < 1e3, "{}", schedule.phase_us);
     }
 }

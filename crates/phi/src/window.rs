@@ -69,3 +69,36 @@ fn square(value: u32) -> u64 {
 fn to_f64(value: u128) -> f64 {
     u64::try_from(value).map_or(value as f64, |small| small as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn moments_are_those_of_the_last_samples(
+            capacity in 2usize..50,
+            samples in prop::collection::vec(0u64..u64::from(u32::MAX), 1..200),
+        ) {
+            let mut window = Window::new(capacity);
+            samples.iter().for_each(|&sample| window.push(sample));
+            let last = &samples[samples.len().saturating_sub(capacity)..];
+            let count = last.len() as f64;
+            let mean = last.iter().sum::<u64>() as f64 / count;
+            let variance = last.iter().map(|&x| (x as f64 - mean).powi(2)).sum::<f64>() / count;
+            prop_assert!((window.mean_us() - mean).abs() <= mean * 1e-12);
+            prop_assert!((window.std_dev_us() - variance.sqrt()).abs() <= mean * 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_jolt_leaves_no_trace_once_it_has_slid_out() {
+        let mut window = Window::new(10);
+        window.push(u64::MAX);
+        for _ in 0..10_000_000 {
+            window.push(1_000_003);
+        }
+        assert_eq!((window.mean_us(), window.std_dev_us()), (1_000_003.0, 0.0));
+    }
+}
