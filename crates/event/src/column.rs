@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, ArrowPrimitiveType, DictionaryArray, Int32Array, NullBufferBuilder, PrimitiveArray,
-        StringArray,
+        ArrayRef, ArrowPrimitiveType, DictionaryArray, Int32Array, NullBufferBuilder,
+        PrimitiveArray, StringArray,
     },
     buffer::{Buffer, OffsetBuffer, ScalarBuffer},
     datatypes::Int32Type,

@@ -147,7 +147,11 @@ mod tests {
             (0..=25).map(|n| Severity::from_number(n).map(|s| s.level().name())).collect();
         let expected = [None]
             .into_iter()
-            .chain(["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"].into_iter().flat_map(|l| [Some(l); 4]))
+            .chain(
+                ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+                    .into_iter()
+                    .flat_map(|l| [Some(l); 4]),
+            )
             .chain([None])
             .collect::<Vec<_>>();
         assert_eq!(levels, expected);
@@ -155,9 +159,14 @@ mod tests {
 
     #[test]
     fn loggers_spellings_are_understood_in_any_case() {
-        for (text, number) in
-            [("WARNING", 13), ("Err", 17), ("notice", 10), ("info", 9), ("ERROR3", 19), ("Fatal", 21)]
-        {
+        for (text, number) in [
+            ("WARNING", 13),
+            ("Err", 17),
+            ("notice", 10),
+            ("info", 9),
+            ("ERROR3", 19),
+            ("Fatal", 21),
+        ] {
             assert_eq!(Severity::parse(text).map(Severity::number), Some(number), "{text}");
         }
         for text in ["", "loud", "INFO5", "2", "é"] {

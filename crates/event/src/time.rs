@@ -56,7 +56,8 @@ fn parse_rfc3339_utc(text: &[u8]) -> Option<i64> {
             byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'))
         })
     };
-    let date = chrono::NaiveDate::from_ymd_opt(number(0..4)? as i32, number(5..7)?, number(8..10)?)?;
+    let date =
+        chrono::NaiveDate::from_ymd_opt(number(0..4)? as i32, number(5..7)?, number(8..10)?)?;
     let time = date.and_hms_opt(number(11..13)?, number(14..16)?, number(17..19)?)?;
     let nanos = match text.get(19..)? {
         [] => 0,
@@ -88,14 +89,26 @@ mod tests {
         ] {
             assert_eq!(parse_text(text), Some(nanos), "{text}");
         }
-        for text in ["", "yesterday", "2023-13-14T22:13:20Z", "1869-11-14T22:13:20Z", "9999-01-01T00:00:00Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "2023-13-14T22:13:20Z",
+            "1869-11-14T22:13:20Z",
+            "9999-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse_text(text), None, "{text}");
         }
     }
 
     #[test]
     fn the_unit_of_a_number_follows_its_magnitude() {
-        for text in ["1700000000.5", "1700000000500", "1700000000500000", "1700000000500000000", "1.7000000005e9"] {
+        for text in [
+            "1700000000.5",
+            "1700000000500",
+            "1700000000500000",
+            "1700000000500000000",
+            "1.7000000005e9",
+        ] {
             assert_eq!(parse_number(text), Some(1_700_000_000_500_000_000), "{text}");
         }
         for text in ["-1", "1e400", "99999999999999999999", ".", "0x10"] {

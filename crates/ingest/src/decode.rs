@@ -3,6 +3,24 @@
 //! A decoder walks the bytes of one body once and writes each record it finds into a [`Sink`];
 //! a record that cannot be read goes to the rejected ones and the rest proceeds.
 
+mod access_log;
+mod csv;
+mod format;
+mod json;
+mod lines;
+mod otlp;
+#[cfg(test)]
+mod properties;
+mod request;
+#[cfg(test)]
+mod testing;
+mod text;
+mod time_format;
+
+pub use access_log::AccessLog;
+pub use csv::{Csv, CsvConfig, FormatType};
+pub use format::{BodyFormat, FormatError, Formats, FormatsConfig, LineFormat, decode};
+
 use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row};
 
 /// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
@@ -79,5 +97,16 @@ impl<'c> Sink<'c> {
     /// Number of records seen, good and bad.
     pub fn records(&self) -> usize {
         self.records
+    }
+}
+
+/// Service of events of which neither they nor the request nor the format name one
+/// (OpenTelemetry Semantic Conventions, "Service").
+const UNKNOWN_SERVICE: &str = "unknown_service";
+
+/// Names the service of an event whose format carries none.
+fn name_service(row: &mut Row<'_, '_>, service: Option<&str>) {
+    if !row.has_service() {
+        row.service(service.unwrap_or(UNKNOWN_SERVICE));
     }
 }

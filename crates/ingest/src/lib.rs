@@ -1,3 +1,32 @@
 //! Every sender's wire format, decoded into Arrow batches and appended durably to the log.
+//!
+//! ```text
+//! HTTP  /api/v1/logs ─┐
+//! HTTP  /v1/logs ─────┼─▶ admit, receive ─▶ Ingest ─▶ logs.critical │ logs.routine │ rejected
+//! gRPC  :4317 ────────┘
+//! ```
+//!
+//! [`Ingest`] takes a body from its bytes to durable events and does not know of sockets; [`http`]
+//! and [`grpc`] are routers around it, which the binary serves.
 
 pub mod decode;
+
+mod admission;
+mod answer;
+mod body;
+mod config;
+mod dedup;
+mod error;
+pub mod grpc;
+pub mod http;
+mod id_seed;
+mod meters;
+mod pipeline;
+mod recall;
+mod route;
+
+pub use admission::AdmissionConfig;
+pub use config::{ConfigError, IngestConfig};
+pub use dedup::DuplicatesConfig;
+pub use error::IngestError;
+pub use pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, OpenError, Request};

@@ -37,6 +37,20 @@ pub enum LogError {
         /// Why.
         reason: String,
     },
+    /// The batch cannot be stored, now or later.
+    #[error("{at} cannot store the batch: {reason}")]
+    Rejected {
+        /// Where.
+        at: TopicPartition,
+        /// Why.
+        reason: String,
+    },
+    /// The settings contradict themselves or what is on disk.
+    #[error("log settings: {0}")]
+    Config(String),
+    /// Another process (or this one) has the log open.
+    #[error("{0} is in use by another process; stop it, or choose another directory")]
+    InUse(String),
     /// Bytes on disk are not what was written.
     #[error("{place}: {reason}")]
     Corrupt {
@@ -53,4 +67,9 @@ pub enum LogError {
         /// The system's message.
         reason: String,
     },
+}
+
+/// Turns what the system said about `place` (a file, an operation) into a [`LogError::Io`].
+pub(crate) fn io_error(place: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> LogError {
+    move |error| LogError::Io { place: place.to_string(), reason: error.to_string() }
 }

@@ -4,11 +4,61 @@
 //! [`Entry`]s, each a record batch at an [`Offset`]. Appends are acknowledged
 //! when they are durable. [`Log`] is what a broker such as Kafka can also offer;
 //! [`EmbeddedLog`] is the implementation that needs nothing installed.
+//!
+//! ```text
+//!  append ─▶ queue ─▶ writer thread ─▶ segment file ─ fdatasync ─▶ durable end ─▶ answers
+//!  append ─▶          (one per             │                          │
+//!  append ─▶           partition)          ▼                          ▼
+//!                                  read, offset_at ◀─ tail cache ◀─ tail
+//! ```
+//!
+//! ```
+//! use std::sync::Arc;
+//! use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+//! use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig, TopicPartition};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let directory = tempfile::tempdir()?;
+//! let topics = vec![TopicConfig::new("logs", 4)];
+//! let (log, recovery) = EmbeddedLog::open(LogConfig {
+//!     directory: directory.path().into(),
+//!     topics,
+//!     ..LogConfig::default()
+//! })?;
+//! assert!(recovery.is_clean());
+//!
+//! let values = Arc::new(Int64Array::from_iter_values([1, 2, 3])) as ArrayRef;
+//! let batch = RecordBatch::try_from_iter([("value", values)])?;
+//! let at = TopicPartition::new("logs", 2);
+//! log.append(at.clone(), batch.clone()).await?;
+//! assert_eq!(log.read(at, 0, 1 << 20).await?[0].batch, batch);
+//! # Ok::<_, Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `FORMAT.md` describes the files.
 
+mod bytes_at;
+mod config;
+mod embedded;
+mod entry;
 mod error;
+mod groups;
+mod index;
+mod partition;
+mod queue;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod tail_cache;
 mod types;
+mod writer;
 
+pub use config::{LogConfig, RetentionConfig, TopicConfig};
+pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
+pub use recovery::{Cut, Loss, RecoveryReport};
 pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
 
 use arrow::array::RecordBatch;
@@ -31,7 +81,8 @@ pub trait Log: Send + Sync + 'static {
     /// An empty batch is a barrier: it resolves when everything queued before it is durable.
     ///
     /// # Errors
-    /// [`LogError::StorageFull`] and [`LogError::Unavailable`] are worth a retry later.
+    /// [`LogError::StorageFull`] and [`LogError::Unavailable`] are worth a retry later,
+    /// [`LogError::Rejected`] is not.
     fn append(&self, at: TopicPartition, batch: RecordBatch) -> BoxFuture<'_, Result<Appended>>;
 
     /// Durable entries from the first one that ends after `from`, up to about `max_bytes` of
@@ -40,7 +91,12 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LogError::OffsetOutOfRange`] when `from` has been removed by retention.
-    fn read(&self, at: TopicPartition, from: Offset, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Entry>>>;
+    fn read(
+        &self,
+        at: TopicPartition,
+        from: Offset,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Vec<Entry>>>;
 
     /// Like [`Log::read`], but goes on for ever: waits for new entries at the end.
     fn tail(&self, at: TopicPartition, from: Offset) -> BoxStream<'static, Result<Entry>>;

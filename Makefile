@@ -1,0 +1,57 @@
+# Everything a developer or a newcomer runs. Each target installs what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
+
+VENV := $(CARGO_TARGET_DIR)/venv
+PYTHON := $(VENV)/bin/python
+export THALWEG_PYTHON = $(PYTHON)
+BINARY := $(CARGO_TARGET_DIR)/release/thalweg
+FUZZ_SECONDS ?= 60
+
+# Needed to build: a C compiler (zstd, aws-lc). Needed to test: psql.
+BUILD_PACKAGES := gcc libc6-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv
+
+.PHONY: help demo test lint bench fuzz build-deps test-deps
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+demo: build-deps ## Build the binary and run the demonstration (DEMO="--for 20s" for a short one)
+	@if [ ! -x "$(BINARY)" ]; then echo "building thalweg: some 600 crates, once; about 15 minutes on two cores"; fi
+	@cargo build --release -p thalweg
+	@"$(BINARY)" demo $(DEMO)
+
+test: test-deps $(PYTHON) ## Run every test
+	cargo test --workspace --no-fail-fast
+
+lint: build-deps ## Check format, lints, and that the tree has one of each foundation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	scripts/one-of-each
+
+bench: test-deps $(PYTHON) ## Measure, beside peers and physical limits, in one run
+	cargo build --release -p thalweg
+	cargo bench -p thalweg --bench pipeline
+
+fuzz: build-deps ## Fuzz every decoder for FUZZ_SECONDS each
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10; done
+
+build-deps:
+	@scripts/debian-packages $(BUILD_PACKAGES)
+
+test-deps:
+	@scripts/debian-packages $(TEST_PACKAGES)
+
+# Users' own clients, for the tests that speak to us through them.
+$(PYTHON): clients/requirements.txt
+	@scripts/debian-packages python3-venv
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r clients/requirements.txt
+	@touch $@

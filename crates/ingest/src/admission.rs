@@ -1,0 +1,162 @@
+//! Admission by bytes in memory and by requests.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use metrics::gauge;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{error::IngestError, meters};
+
+/// Up to this size a body counts as small: it may use the reserved share, and is decoded without
+/// waiting for large ones.
+pub(crate) const SMALL_BODY_BYTES: usize = 64 << 10;
+
+/// One part in so many of each limit is reserved for small bodies.
+const RESERVED_SHARE: u64 = 10;
+
+/// How much may be in the works at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdmissionConfig {
+    /// Bytes of bodies, as received and decompressed, that are not yet stored.
+    pub in_flight_limit_bytes: u64,
+    /// Requests that are not yet answered.
+    pub max_requests: u64,
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self { in_flight_limit_bytes: 256 << 20, max_requests: 4096 }
+    }
+}
+
+impl AdmissionConfig {
+    /// What bodies over [`SMALL_BODY_BYTES`] may use of the bytes.
+    pub(crate) fn large_share_bytes(&self) -> u64 {
+        large_share(self.in_flight_limit_bytes)
+    }
+}
+
+fn large_share(limit: u64) -> u64 {
+    limit - limit / RESERVED_SHARE
+}
+
+/// Bounds what is in the works at once.
+///
+/// A request holds a [`Permit`] until its events are durable; when a limit is reached, new bytes
+/// are refused at once, so that queues form at the senders, where they cost no memory here. A
+/// tenth of each limit is kept for small bodies: events that matter come alone or few at a time
+/// and find a way in while bulk loads fill the rest. (Whether events are critical is known only
+/// once they have been decoded.)
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: AdmissionConfig,
+    bytes: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// The right to be processed, and the bytes taken so far; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    bytes: u64,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: AdmissionConfig) -> Self {
+        gauge!(meters::IN_FLIGHT_LIMIT_BYTES).set(limits.in_flight_limit_bytes as f64);
+        Self { limits, bytes: AtomicU64::new(0), requests: AtomicU64::new(0) }
+    }
+
+    /// Admits a request whose body has `declared_bytes`, if it says so; the bytes themselves are
+    /// to be [taken](Permit::take) as they arrive.
+    ///
+    /// # Errors
+    /// [`IngestError::Overloaded`] when there are too many requests.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        declared_bytes: Option<u64>,
+    ) -> Result<Permit, IngestError> {
+        let small = declared_bytes.is_some_and(|bytes| bytes <= SMALL_BODY_BYTES as u64);
+        let limit = self.limits.max_requests;
+        let limit = if small { limit } else { large_share(limit) };
+        add_within(&self.requests, 1, limit).ok_or(IngestError::Overloaded("requests"))?;
+        Ok(Permit { admission: Arc::clone(self), bytes: 0 })
+    }
+}
+
+impl Permit {
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// [`IngestError::Overloaded`] when there is no room for them now.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), IngestError> {
+        let (bytes, limits) = (bytes as u64, &self.admission.limits);
+        let small = self.bytes + bytes <= SMALL_BODY_BYTES as u64;
+        let limit = if small { limits.in_flight_limit_bytes } else { limits.large_share_bytes() };
+        add_within(&self.admission.bytes, bytes, limit).ok_or(IngestError::Overloaded("bytes"))?;
+        self.bytes += bytes;
+        gauge!(meters::IN_FLIGHT_BYTES).increment(bytes as f64);
+        Ok(())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.requests.fetch_sub(1, Relaxed);
+        self.admission.bytes.fetch_sub(self.bytes, Relaxed);
+        gauge!(meters::IN_FLIGHT_BYTES).decrement(self.bytes as f64);
+    }
+}
+
+fn add_within(sum: &AtomicU64, amount: u64, limit: u64) -> Option<u64> {
+    let added = |now: u64| now.checked_add(amount).filter(|sum| *sum <= limit);
+    sum.fetch_update(Relaxed, Relaxed, added).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn admission(in_flight_limit_bytes: u64, max_requests: u64) -> Arc<Admission> {
+        Arc::new(Admission::new(AdmissionConfig { in_flight_limit_bytes, max_requests }))
+    }
+
+    #[test]
+    fn a_dropped_permit_returns_its_bytes() {
+        let admission = admission(10 * MIB as u64, 10);
+        let mut first = admission.enter(None).unwrap();
+        first.take(9 * MIB).unwrap();
+        let mut second = admission.enter(None).unwrap();
+        assert!(matches!(second.take(MIB), Err(IngestError::Overloaded("bytes"))));
+        drop(first);
+        second.take(9 * MIB).unwrap();
+    }
+
+    #[test]
+    fn small_bodies_find_room_when_large_ones_fill_their_share() {
+        let admission = admission(10 * MIB as u64, 10);
+        let mut large = admission.enter(None).unwrap();
+        large.take(9 * MIB).unwrap();
+        let mut small = admission.enter(Some(100)).unwrap();
+        small.take(SMALL_BODY_BYTES).unwrap();
+        assert!(small.take(1).is_err(), "it is no longer small");
+    }
+
+    #[test]
+    fn the_last_request_slots_are_for_declared_small_bodies() {
+        let admission = admission(1, 10);
+        let large: Vec<_> = (0..9).map(|_| admission.enter(None).unwrap()).collect();
+        assert!(matches!(admission.enter(None), Err(IngestError::Overloaded("requests"))));
+        let small = admission.enter(Some(0)).unwrap();
+        assert!(admission.enter(Some(0)).is_err());
+        drop((large, small));
+        assert!(admission.enter(None).is_ok());
+    }
+}

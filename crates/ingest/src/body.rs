@@ -1,0 +1,240 @@
+//! Bodies: received within limits, and decompressed within limits.
+
+use std::{io::Read, sync::Arc, time::Duration};
+
+use axum::body::{Body, HttpBody as _};
+use bytes::{Buf, Bytes};
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use http::HeaderValue;
+use http_body_util::BodyExt as _;
+use metrics::counter;
+
+use crate::{
+    admission::{Admission, Permit, SMALL_BODY_BYTES},
+    error::IngestError,
+    meters,
+};
+
+/// Decompressed at a time, so that limits are checked before much memory is used.
+const INFLATE_STEP_BYTES: usize = 64 << 10;
+
+/// Largest zstd window, as its logarithm: 8 MiB, what RFC 9659 allows senders to use over HTTP.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How long and how slow a body may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    pub(crate) wire_bytes: usize,
+    pub(crate) decompressed_bytes: usize,
+    pub(crate) timeout: Duration,
+}
+
+/// Content coding of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+    Deflate,
+}
+
+impl Encoding {
+    /// What [`Encoding::of`] understands, for answers to senders.
+    pub(crate) const KNOWN: &str = "identity,gzip,zstd,deflate";
+
+    /// The coding a `Content-Encoding` or `grpc-encoding` header names.
+    ///
+    /// # Errors
+    /// [`IngestError::Unsupported`] for any other, or several.
+    pub(crate) fn of(header: Option<&HeaderValue>) -> Result<Self, IngestError> {
+        let Some(header) = header else { return Ok(Self::Identity) };
+        let name = header.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+        Ok(match name.as_str() {
+            "" | "identity" => Self::Identity,
+            "gzip" | "x-gzip" => Self::Gzip,
+            "zstd" => Self::Zstd,
+            "deflate" => Self::Deflate,
+            _ => {
+                let known = Self::KNOWN;
+                return Err(IngestError::Unsupported(format!(
+                    "content encoding: expected one of {known}, found {header:?}"
+                )));
+            }
+        })
+    }
+}
+
+/// A body in memory, as it came over the wire.
+pub(crate) struct Payload {
+    pub(crate) encoding: Encoding,
+    pub(crate) bytes: Bytes,
+    pub(crate) permit: Permit,
+}
+
+/// Receives `body`, having its bytes admitted as they arrive.
+///
+/// # Errors
+/// [`IngestError::TooLarge`], [`IngestError::TooSlow`], [`IngestError::Overloaded`];
+/// [`IngestError::Unreadable`] when the connection breaks.
+pub(crate) async fn receive(
+    body: &mut Body,
+    encoding: Encoding,
+    admission: &Arc<Admission>,
+    limits: BodyLimits,
+) -> Result<Payload, IngestError> {
+    let received =
+        tokio::time::timeout(limits.timeout, collect(body, admission, limits.wire_bytes));
+    let (bytes, permit) = received.await.map_err(|_| IngestError::TooSlow(limits.timeout))??;
+    Ok(Payload { encoding, bytes, permit })
+}
+
+/// Reads and drops what a refused sender is still sending, within the limits of a body: it comes
+/// to read the answer then, and may go on using the connection.
+pub(crate) async fn discard(mut body: Body, limits: BodyLimits) {
+    let discarded = async {
+        let mut bytes = 0;
+        while bytes <= limits.wire_bytes
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whether the sender made it in time, its answer is the same.
+    let _ = tokio::time::timeout(limits.timeout, discarded).await;
+}
+
+async fn collect(
+    body: &mut Body,
+    admission: &Arc<Admission>,
+    limit: usize,
+) -> Result<(Bytes, Permit), IngestError> {
+    let too_large = || IngestError::TooLarge { limit, stage: "on the wire" };
+    let declared = body.size_hint();
+    let mut permit = admission.enter(declared.exact())?;
+    if declared.lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let declared = declared.exact().map_or(limit, |bytes| bytes as usize);
+    // A body that comes in one piece is not copied.
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            IngestError::Unreadable(format!("expected the rest of the body, found: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        permit.take(data.len())?;
+        let length = first.len() + rest.len() + data.len();
+        if length > limit {
+            return Err(too_large());
+        }
+        counter!(meters::BYTES, "stage" => "wire").increment(data.len() as u64);
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.capacity() < length {
+            // Doubles, but never beyond what was announced, and never on its word alone.
+            let capacity = (2 * length).max(SMALL_BODY_BYTES).min(declared).max(length);
+            rest.reserve_exact(capacity - rest.len());
+        }
+        rest.extend_from_slice(&std::mem::take(&mut first));
+        rest.extend_from_slice(&data);
+    }
+    Ok((if rest.is_empty() { first } else { rest.into() }, permit))
+}
+
+impl Payload {
+    /// Begins to decompress the body.
+    ///
+    /// # Errors
+    /// [`IngestError::Unreadable`] when the stream cannot even begin.
+    pub(crate) fn inflate(self, limit_bytes: usize) -> Result<Inflating, IngestError> {
+        let Self { encoding, bytes, permit } = self;
+        let packed: Box<dyn Read + Send> = match encoding {
+            Encoding::Identity => {
+                let plain = Plain::Received(bytes);
+                return Ok(Inflating { packed: None, plain, permit, limit_bytes });
+            }
+            Encoding::Gzip => Box::new(MultiGzDecoder::new(bytes.reader())),
+            Encoding::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(bytes.reader()).map_err(broken)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
+                Box::new(decoder)
+            }
+            Encoding::Deflate if has_zlib_header(&bytes) => {
+                Box::new(ZlibDecoder::new(bytes.reader()))
+            }
+            Encoding::Deflate => Box::new(DeflateDecoder::new(bytes.reader())),
+        };
+        let plain = Plain::Inflated(Vec::new());
+        Ok(Inflating { packed: Some(packed), plain, permit, limit_bytes })
+    }
+}
+
+fn broken(error: std::io::Error) -> IngestError {
+    IngestError::Unreadable(format!("body cannot be decompressed: {error}"))
+}
+
+/// `deflate` is to be in a zlib wrapping (RFC 9110 §8.4.1.2); some senders leave it out.
+fn has_zlib_header(bytes: &[u8]) -> bool {
+    // RFC 1950 §2.2: method 8, and the first two bytes are a multiple of 31.
+    matches!(bytes, [cmf, flg, ..]
+        if cmf & 0x0f == 8 && u16::from_be_bytes([*cmf, *flg]).is_multiple_of(31))
+}
+
+/// A body being decompressed, step by step, so that a long one can move to another thread.
+pub(crate) struct Inflating {
+    packed: Option<Box<dyn Read + Send>>,
+    plain: Plain,
+    permit: Permit,
+    limit_bytes: usize,
+}
+
+/// Bytes of a body without its encoding.
+pub(crate) enum Plain {
+    Received(Bytes),
+    Inflated(Vec<u8>),
+}
+
+impl std::ops::Deref for Plain {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Inflated(bytes) => bytes,
+        }
+    }
+}
+
+impl Inflating {
+    /// Goes on until the body is whole, or has more than `pause_bytes`; says whether it is whole
+    /// and no longer than that.
+    ///
+    /// # Errors
+    /// [`IngestError::Unreadable`] when the stream is broken or cut short,
+    /// [`IngestError::TooLarge`], [`IngestError::Overloaded`].
+    pub(crate) fn advance(&mut self, pause_bytes: usize) -> Result<bool, IngestError> {
+        while self.plain.len() <= pause_bytes {
+            let (Some(packed), Plain::Inflated(plain)) = (&mut self.packed, &mut self.plain) else {
+                return Ok(true);
+            };
+            let step = packed.take(INFLATE_STEP_BYTES as u64).read_to_end(plain).map_err(broken)?;
+            self.permit.take(step)?;
+            if plain.len() > self.limit_bytes {
+                let (limit, stage) = (self.limit_bytes, "when decompressed");
+                return Err(IngestError::TooLarge { limit, stage });
+            }
+            if step < INFLATE_STEP_BYTES {
+                self.packed = None;
+            }
+        }
+        Ok(false)
+    }
+
+    /// The whole body, and the permit for the bytes of it.
+    pub(crate) fn finish(self) -> (Plain, Permit) {
+        counter!(meters::BYTES, "stage" => "decoded").increment(self.plain.len() as u64);
+        (self.plain, self.permit)
+    }
+}

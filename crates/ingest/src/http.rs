@@ -1,0 +1,253 @@
+//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs`.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER},
+    request::Parts,
+};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, OpenApi, ToSchema};
+
+use crate::{
+    answer::{ExportLogsServiceResponse, Status},
+    body::{self, Encoding},
+    error::IngestError,
+    meters,
+    pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, Request},
+};
+
+/// The HTTP endpoints of `ingest`, to be served with `ConnectInfo<SocketAddr>`.
+pub fn router(ingest: Arc<Ingest>) -> Router {
+    Router::new()
+        .route("/api/v1/logs", post(post_logs))
+        .route("/v1/logs", post(post_otlp_logs))
+        .with_state(ingest)
+}
+
+/// Description of the HTTP endpoints.
+#[derive(OpenApi)]
+#[openapi(paths(post_logs, post_otlp_logs), components(schemas(Answer, RecordError, Refusal)))]
+pub struct Api;
+
+/// How the body of a request is to be read.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Params {
+    /// Format of the body; by default the content type tells.
+    format: Option<String>,
+    /// Service of events that name none.
+    service: Option<String>,
+    /// Gives record `i` the id `{id_prefix}:{id_start + i}` unless it brings its own.
+    id_prefix: Option<String>,
+    /// Number of the first record, 0 if not given.
+    #[serde(default)]
+    id_start: u64,
+}
+
+/// What became of a body's records; all accepted ones are durable.
+#[derive(Debug, Serialize, ToSchema)]
+struct Answer {
+    /// Number of good records, those stored before among them.
+    accepted: usize,
+    /// Number of bad records, now in table `rejected`.
+    rejected: usize,
+    /// What is wrong with the first 100 bad records.
+    errors: Vec<RecordError>,
+}
+
+/// What is wrong with a record.
+#[derive(Debug, Serialize, ToSchema)]
+struct RecordError {
+    /// Index of the record in the body, from 0.
+    index: usize,
+    /// What was expected and what was found.
+    reason: String,
+}
+
+/// Why a request was not accepted.
+#[derive(Debug, Serialize, ToSchema)]
+struct Refusal {
+    /// What was expected and what was found.
+    error: String,
+}
+
+/// Stores logs in JSON, NDJSON, plain text or an access-log format.
+#[utoipa::path(
+    post,
+    path = "/api/v1/logs",
+    tag = "ingest",
+    params(Params),
+    request_body(
+        description = "Records; may be compressed with gzip, zstd or deflate",
+        content(
+            (Vec<serde_json::Value> = "application/json"),
+            (String = "application/x-ndjson"),
+            (String = "text/plain"),
+        )
+    ),
+    responses(
+        (status = 200, description = "Good records are durable", body = Answer),
+        (status = 400, description = "The body cannot be read", body = Refusal),
+        (status = 408, description = "The body did not arrive in time", body = Refusal),
+        (status = 413, description = "The body is too long", body = Refusal),
+        (status = 415, description = "The format or encoding is unknown", body = Refusal),
+        (status = 422, description = "Every record was rejected", body = Answer),
+        (status = 429, description = "Overloaded; see `Retry-After`", body = Refusal),
+        (status = 503, description = "The log takes nothing now, e.g. its disk is full", body = Refusal),
+    )
+)]
+async fn post_logs(
+    State(ingest): State<Arc<Ingest>>,
+    params: Result<Query<Params>, QueryRejection>,
+    request: http::Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let asked = params
+        .map_err(|rejection| IngestError::Unreadable(rejection.body_text()))
+        .and_then(|Query(params)| {
+            let format = match params.format {
+                Some(format) => format,
+                None => format_of_type(&ingest, &parts.headers)?.to_owned(),
+            };
+            let ids = params.id_prefix.map(|prefix| (prefix, params.id_start));
+            Ok(Request { format, default_service: params.service, ids, client_ip: None })
+        });
+    match accept(&ingest, asked, &parts, body).await {
+        Ok(Accepted { accepted, rejected, faults }) => {
+            let status = match (accepted, rejected) {
+                (0, 1..) => StatusCode::UNPROCESSABLE_ENTITY,
+                _ => StatusCode::OK,
+            };
+            let error =
+                |(index, fault): (_, thalweg_event::Fault)| RecordError { index, reason: fault.0 };
+            let errors = faults.into_iter().map(error).collect();
+            (status, Json(Answer { accepted, rejected, errors })).into_response()
+        }
+        Err(error) => refuse(&error, Json(Refusal { error: error.to_string() })),
+    }
+}
+
+/// Stores OpenTelemetry logs (OTLP/HTTP).
+#[utoipa::path(
+    post,
+    path = "/v1/logs",
+    tag = "ingest",
+    request_body(
+        description = "`ExportLogsServiceRequest`; may be compressed with gzip, zstd or deflate",
+        content(
+            (Vec<u8> = "application/x-protobuf"),
+            (serde_json::Value = "application/json"),
+        )
+    ),
+    responses(
+        (status = 200, description = "`ExportLogsServiceResponse`, in the encoding of the request"),
+        (status = 400, description = "Unreadable, or every record was rejected; `google.rpc.Status`"),
+        (status = 408, description = "The body did not arrive in time; `google.rpc.Status`"),
+        (status = 413, description = "The body is too long; `google.rpc.Status`"),
+        (status = 415, description = "Neither protobuf nor JSON; `google.rpc.Status`"),
+        (status = 429, description = "Overloaded, see `Retry-After`; `google.rpc.Status`"),
+        (status = 503, description = "The log takes nothing now; `google.rpc.Status`"),
+    )
+)]
+async fn post_otlp_logs(
+    State(ingest): State<Arc<Ingest>>,
+    request: http::Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let content_type = media_type(&parts.headers);
+    let format = match content_type {
+        "application/x-protobuf" => Ok(OTLP_PROTOBUF),
+        "application/json" => Ok(OTLP_JSON),
+        other => Err(IngestError::Unsupported(format!(
+            "content type: expected application/x-protobuf or application/json, found `{other}`"
+        ))),
+    };
+    // The answer is written as the request was.
+    let is_json = !matches!(format, Ok(OTLP_PROTOBUF));
+    let asked = format.map(|format| Request { format: format.to_owned(), ..Request::default() });
+    match accept(&ingest, asked, &parts, body).await {
+        Ok(accepted) if accepted.accepted == 0 && accepted.rejected > 0 => {
+            let status = otlp(&Status::all_rejected(&accepted), is_json);
+            (StatusCode::BAD_REQUEST, status).into_response()
+        }
+        Ok(accepted) => otlp(&ExportLogsServiceResponse::from(&accepted), is_json),
+        Err(error) => refuse(&error, otlp(&Status::from(&error), is_json)),
+    }
+}
+
+async fn accept(
+    ingest: &Arc<Ingest>,
+    asked: Result<Request, IngestError>,
+    parts: &Parts,
+    mut body: Body,
+) -> Result<Accepted, IngestError> {
+    let payload = async {
+        let mut request = asked?;
+        ingest.format(&request.format)?;
+        let encoding = Encoding::of(parts.headers.get(CONTENT_ENCODING))?;
+        request.client_ip =
+            parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
+        let payload = body::receive(&mut body, encoding, ingest.admission(), ingest.limits());
+        Ok((request, payload.await?))
+    };
+    match payload.await {
+        Ok((request, payload)) => ingest.process(request, payload).await,
+        Err(error) => {
+            // A sender that expects `100 Continue` has sent nothing yet.
+            if !matches!(error, IngestError::TooSlow(_)) && !parts.headers.contains_key(EXPECT) {
+                body::discard(body, ingest.limits()).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Name of the native format that the content type stands for.
+fn format_of_type(ingest: &Ingest, headers: &HeaderMap) -> Result<&'static str, IngestError> {
+    match media_type(headers) {
+        "application/json" => Ok("json"),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok("ndjson"),
+        "text/plain" => Ok("text"),
+        other => {
+            let formats = ingest.format_names().collect::<Vec<_>>().join(", ");
+            Err(IngestError::Unsupported(format!(
+                "content type: expected application/json, application/x-ndjson or text/plain, \
+                 found `{other}`; or name the format as `?format=`, one of {formats}"
+            )))
+        }
+    }
+}
+
+/// Content type without its parameters.
+fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+fn otlp(message: &(impl Message + Serialize), is_json: bool) -> Response {
+    if is_json {
+        return Json(message).into_response();
+    }
+    let protobuf = HeaderValue::from_static("application/x-protobuf");
+    ([(CONTENT_TYPE, protobuf)], message.encode_to_vec()).into_response()
+}
+
+fn refuse(error: &IngestError, answer: impl IntoResponse) -> Response {
+    meters::refused(error);
+    let mut response = (error.http_status(), answer).into_response();
+    if let Some(delay) = error.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, delay.as_secs().into());
+    }
+    response
+}

@@ -1,0 +1,127 @@
+//! The table as DataFusion sees it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result as QueryResult};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use thalweg_log::LogError;
+
+use crate::scan;
+use crate::snapshot::{DataFile, Snapshot};
+use crate::table::{LakeTable, Table};
+use crate::tail::{self, Tail, TailExec};
+
+/// Attempts to catch a version of the table before the log drops what it does not cover.
+const SNAPSHOT_ATTEMPTS: usize = 5;
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.table.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Filters choose files, row groups and pages; what is left is filtered above the scan, or
+    /// by the Parquet reader if the session says so.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> QueryResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> QueryResult<Arc<dyn ExecutionPlan>> {
+        let table = &self.table;
+        let (snapshot, tails) = consistent(table).await?;
+        let columns: Arc<[usize]> = match projection {
+            Some(columns) => columns.as_slice().into(),
+            None => (0..table.schema.fields().len()).collect(),
+        };
+        let schema = Arc::new(table.schema.project(&columns)?);
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = vec![];
+        if let Some(foreign) = &snapshot.foreign {
+            inputs.push(scan_foreign(foreign.as_ref(), session, &schema, filters, limit).await?);
+        } else {
+            let files = scan::prune(session, &table.schema, &snapshot.files, filters)?;
+            let groups = balanced(files, session.config().target_partitions());
+            if !groups.is_empty() || tails.is_empty() {
+                let columns = Some(columns.to_vec());
+                let (root, spec) = (&table.root, &table.spec);
+                let files =
+                    scan::plan(session, root, spec, &snapshot, groups, columns, limit, None)?;
+                inputs.push(files);
+            }
+        }
+        if !tails.is_empty() {
+            let table = Arc::clone(table);
+            inputs.push(Arc::new(TailExec::new(table, snapshot, tails, columns, schema)));
+        }
+        UnionExec::try_new(inputs)
+    }
+}
+
+/// A version of the table and all rows the log has behind it.
+async fn consistent(table: &Table) -> QueryResult<(Arc<Snapshot>, Vec<Tail>)> {
+    let mut attempt = 1;
+    loop {
+        let snapshot = table.snapshots.current();
+        match tail::read(table, &snapshot).await {
+            Ok(tails) => return Ok((snapshot, tails)),
+            Err(LogError::OffsetOutOfRange { .. }) if attempt < SNAPSHOT_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(DataFusionError::External(error.into())),
+        }
+    }
+}
+
+/// Spreads files over at most `partitions` groups of similar size. Newest rows come first in each
+/// group, so that queries for the latest rows can soon skip the rest.
+fn balanced(mut files: Vec<Arc<DataFile>>, partitions: usize) -> Vec<Vec<Arc<DataFile>>> {
+    files.sort_by(|a, b| (b.date, b.written_unix_millis).cmp(&(a.date, a.written_unix_millis)));
+    let mut groups: Vec<(u64, Vec<Arc<DataFile>>)> = vec![];
+    groups.resize_with(partitions.min(files.len()), Default::default);
+    for file in files {
+        if let Some((bytes, group)) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            *bytes += file.size_bytes;
+            group.push(file);
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Reads a table with features of other programs the way deltalake does, in our column types.
+async fn scan_foreign(
+    foreign: &dyn TableProvider,
+    session: &dyn Session,
+    schema: &Schema,
+    filters: &[Expr],
+    limit: Option<usize>,
+) -> QueryResult<Arc<dyn ExecutionPlan>> {
+    let found = foreign.schema();
+    let columns = schema.fields().iter().map(|field| Ok(found.index_of(field.name())?));
+    let columns = columns.collect::<QueryResult<Vec<_>>>()?;
+    let plan = foreign.scan(session, Some(&columns), filters, limit).await?;
+    let columns = schema.fields().iter().enumerate().map(|(index, field)| {
+        let column = Arc::new(Column::new(field.name(), index)) as Arc<dyn PhysicalExpr>;
+        let cast = CastExpr::new_with_target_field(column, Arc::clone(field), None);
+        (Arc::new(cast) as Arc<dyn PhysicalExpr>, field.name().clone())
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+}

@@ -1,0 +1,280 @@
+//! A table: the files committed so far, and the log's tail behind them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use parking_lot::Mutex;
+use thalweg_log::{Log, TopicPartition};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::config::LakeConfig;
+use crate::conform::{conform, to_table};
+use crate::delta::{Change, DeltaLog};
+use crate::error::{LakeError, Result};
+use crate::maintenance::{self, Maintained};
+use crate::snapshot::{Offsets, Snapshot, Snapshots};
+use crate::spec::TableSpec;
+use crate::writer;
+
+/// How often [`LakeTable::flush`] reminds the writer of rows that were still on their way to it.
+const FLUSH_REMINDER: Duration = Duration::from_millis(20);
+
+/// A Delta table that is fed by topics of the log and serves their rows from the moment they are
+/// acknowledged.
+///
+/// Implements DataFusion's `TableProvider`. Each scan reads one consistent state: a version of
+/// the Delta table, and the rows the log has after the offsets that version covers.
+///
+/// One process at a time may open a table; the log's lock sees to it.
+pub struct LakeTable {
+    pub(crate) table: Arc<Table>,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the writer, the maintenance and the queries of a table share.
+pub(crate) struct Table {
+    pub spec: Arc<TableSpec>,
+    pub config: LakeConfig,
+    pub root: PathBuf,
+    /// Columns queries see.
+    pub schema: SchemaRef,
+    pub log: Arc<dyn Log>,
+    pub snapshots: Snapshots,
+    /// Asks the writer to commit what it has.
+    pub flush_now: Notify,
+    delta: tokio::sync::Mutex<DeltaLog>,
+}
+
+impl LakeTable {
+    /// Opens the table in `directory`, creates it when there is none, and starts to drain the
+    /// log into it. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The log lacks a topic of the table, the table on disk is another one, or the disk refuses.
+    pub async fn open(
+        directory: &Path,
+        spec: TableSpec,
+        config: LakeConfig,
+        log: Arc<dyn Log>,
+    ) -> Result<Arc<Self>> {
+        let table = Arc::new(Table::open(directory, spec, config, log).await?);
+        let stop = watch::Sender::new(false);
+        let tasks = vec![
+            tokio::spawn(writer::run(Arc::clone(&table), stop.subscribe())),
+            tokio::spawn(maintenance::run(Arc::clone(&table), stop.subscribe())),
+        ];
+        Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
+    }
+
+    /// Name of the table.
+    pub fn name(&self) -> &str {
+        &self.table.spec.name
+    }
+
+    /// Directory of the Delta table, for readers other than this process.
+    pub fn path(&self) -> &Path {
+        &self.table.root
+    }
+
+    /// Version of the Delta table that queries see now.
+    pub fn version(&self) -> u64 {
+        self.table.snapshots.current().version
+    }
+
+    /// Rows appended from now on, in the order of their partitions, with the table's columns.
+    /// Never ends; batches that do not fit the table are left out.
+    ///
+    /// # Errors
+    /// The stream yields the log's errors and goes on where that makes sense.
+    pub fn follow(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let mut partitions = vec![];
+        for at in self.table.snapshots.current().offsets.keys() {
+            let table = Arc::clone(&self.table);
+            let entries = table.log.tail(at.clone(), table.log.offsets(at.clone())?.end);
+            let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+            let rows = entries.filter_map(move |entry| {
+                let batch = entry.map_err(LakeError::from).and_then(|entry| {
+                    let Ok(batch) = conform(entry.batch, &table.spec.schema) else {
+                        return Ok(None);
+                    };
+                    Ok(Some(to_table(&table.spec, &batch, &all, &table.schema)?))
+                });
+                std::future::ready(batch.transpose())
+            });
+            partitions.push(rows.boxed());
+        }
+        Ok(select_all(partitions).boxed())
+    }
+
+    /// Resolves when everything that was durable in the log at the time of the call is committed
+    /// to the Delta table.
+    ///
+    /// # Errors
+    /// [`LakeError::Stopped`] after [`LakeTable::shutdown`], and the log's errors.
+    pub async fn flush(&self) -> Result<()> {
+        let table = &self.table;
+        let mut versions = table.snapshots.subscribe();
+        let mut wanted = versions.borrow().offsets.clone();
+        for (at, offset) in &mut wanted {
+            *offset = table.log.offsets(at.clone())?.end;
+        }
+        let covers =
+            |snapshot: &Arc<Snapshot>| wanted.iter().all(|(at, o)| snapshot.offsets[at] >= *o);
+        while !covers(&versions.borrow_and_update()) {
+            if self.tasks.lock().first().is_none_or(JoinHandle::is_finished) {
+                return Err(LakeError::Stopped(self.name().into()));
+            }
+            table.flush_now.notify_one();
+            // A timeout only means that the writer has not seen all rows yet.
+            let _ = timeout(FLUSH_REMINDER, versions.changed()).await;
+        }
+        Ok(())
+    }
+
+    /// Compacts, drops what is older than the retention, and deletes files nobody reads. Runs by
+    /// itself every `maintenance_interval_secs`; `now_unix_millis` decides what is old.
+    ///
+    /// # Errors
+    /// The disk or the Delta log refuses; nothing is lost, and the next run tries again.
+    pub async fn maintain(&self, now_unix_millis: i64) -> Result<Maintained> {
+        maintenance::maintain(&self.table, now_unix_millis).await
+    }
+
+    /// Commits what the writer has buffered and stops all background work.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(table = self.name(), %error, "background task ended badly");
+            }
+        }
+    }
+}
+
+impl Drop for LakeTable {
+    fn drop(&mut self) {
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Table {
+    async fn open(
+        directory: &Path,
+        spec: TableSpec,
+        config: LakeConfig,
+        log: Arc<dyn Log>,
+    ) -> Result<Self> {
+        spec.validate()?;
+        let spec = Arc::new(spec);
+        std::fs::create_dir_all(directory).map_err(LakeError::io(directory))?;
+        let directory = directory.canonicalize().map_err(LakeError::io(directory))?;
+        let root = directory.join(&spec.name);
+        let mut starts = Offsets::new();
+        for topic in &spec.topics {
+            for partition in 0..log.partitions(topic)? {
+                let at = TopicPartition::new(topic.as_str(), partition);
+                starts.insert(at.clone(), log.offsets(at)?.start);
+            }
+        }
+        let delta = DeltaLog::open(root.clone(), Arc::clone(&spec), starts).await?;
+        let first = delta.snapshot().await?;
+        for (at, &covered) in &first.offsets {
+            let end = log.offsets(at.clone())?.end;
+            if covered > end {
+                let (table, at) = (spec.name.clone(), at.clone());
+                return Err(LakeError::LogBehindTable { table, at, covered, end });
+            }
+        }
+        let table = Self {
+            schema: spec.table_schema(),
+            spec,
+            config,
+            root,
+            log,
+            snapshots: Snapshots::new(first),
+            flush_now: Notify::new(),
+            delta: tokio::sync::Mutex::new(delta),
+        };
+        table.release_log().await?;
+        Ok(table)
+    }
+
+    /// Commits what `change` makes of the current version, if anything, and shows it to queries.
+    ///
+    /// # Errors
+    /// Whether the change was made is seen in the current version afterwards.
+    pub(crate) async fn commit(
+        &self,
+        change: impl FnOnce(&Snapshot) -> Option<Change>,
+    ) -> Result<bool> {
+        let mut delta = self.delta.lock().await;
+        let current = self.snapshots.current();
+        let Some(change) = change(&current) else { return Ok(false) };
+        let committed = delta.commit(&current, change).await;
+        drop(current);
+        match committed {
+            Ok(next) => self.publish(next),
+            Err(error) => {
+                delta.refresh().await?;
+                self.publish(delta.snapshot().await?);
+                return Err(error);
+            }
+        }
+        drop(delta);
+        self.release_log().await?;
+        Ok(true)
+    }
+
+    /// Shows queries what other programs have done to the table.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        let mut delta = self.delta.lock().await;
+        delta.refresh().await?;
+        if delta.version() > self.snapshots.current().version {
+            self.publish(delta.snapshot().await?);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn checkpoint(&self, keep_since_unix_millis: i64) -> Result<()> {
+        let interval = self.config.checkpoint_commits;
+        self.delta.lock().await.checkpoint(interval, keep_since_unix_millis).await
+    }
+
+    /// Tells the log which rows neither the table nor a running query needs any more.
+    pub(crate) async fn release_log(&self) -> Result<()> {
+        let group = format!("lake/{}", self.spec.name);
+        for (at, offset) in self.snapshots.released() {
+            if self.log.committed(&group, at.clone())? != Some(offset) {
+                self.log.commit(&group, at, offset).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, next: Snapshot) {
+        let table = self.spec.name.clone();
+        metrics::gauge!("thalweg_lake_files", "table" => table).set(next.files.len() as f64);
+        self.snapshots.publish(next);
+    }
+}
+
+/// Resolves when background work is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone stops the work as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl std::fmt::Debug for LakeTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LakeTable").field("name", &self.name()).field("path", &self.path()).finish()
+    }
+}

@@ -1,0 +1,198 @@
+//! Drains the log into the table, each row exactly once.
+//!
+//! The Delta commit that adds files also says which offsets they cover. The writer starts from
+//! what the table says and nothing else, so that a crash before the commit leaves only files
+//! nobody knows of, and a crash after it leaves nothing to repeat.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use chrono::Utc;
+use futures::StreamExt;
+use futures::stream::select_all;
+use thalweg_log::{Entry, LogError, TopicPartition};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::conform::{batch_bytes, conform};
+use crate::delta::Change;
+use crate::encode::write_files;
+use crate::error::{LakeError, Result};
+use crate::snapshot::Offsets;
+use crate::table::{Table, stopped};
+
+/// Wait after the first failure; doubles up to [`MAX_RETRY_DELAY`].
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+
+/// Rows on their way into the table.
+struct Buffer {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+    /// What the table covers once the buffer is committed.
+    offsets: Offsets,
+    /// Whether `offsets` says more than the table does.
+    moved: bool,
+    since: Option<Instant>,
+    oldest_unix_millis: Option<i64>,
+}
+
+/// Why draining ended without an error.
+enum Ended {
+    Stopped,
+    /// Partitions have to be read from another offset.
+    Moved,
+}
+
+/// Drains until `stop` says so. Never gives up: what the table refuses stays in the log.
+pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
+    let name = &table.spec.name;
+    let mut delay = MIN_RETRY_DELAY;
+    loop {
+        let version = table.snapshots.current().version;
+        match drain(&table, &mut stop).await {
+            Ok(Ended::Stopped) => return,
+            Ok(Ended::Moved) => continue,
+            Err(error) => {
+                metrics::counter!("thalweg_lake_commit_failures_total", "table" => name.clone())
+                    .increment(1);
+                tracing::error!(table = name, %error, retry_after = ?delay, "rows stay in the log");
+            }
+        }
+        if table.snapshots.current().version > version {
+            delay = MIN_RETRY_DELAY;
+        }
+        tokio::select! {
+            () = sleep(delay) => delay = (delay * 2).min(MAX_RETRY_DELAY),
+            () = stopped(&mut stop) => return,
+        }
+    }
+}
+
+async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended> {
+    let offsets = table.snapshots.current().offsets.clone();
+    let entries = offsets.iter().map(|(at, &from)| {
+        let place = at.clone();
+        table.log.tail(at.clone(), from).map(move |entry| (place.clone(), entry)).boxed()
+    });
+    let mut entries = select_all(entries);
+    let interval = Duration::from_millis(table.config.flush_interval_ms);
+    let mut buffer = Buffer::new(offsets);
+    loop {
+        let due = buffer.since.map(|since| since + interval);
+        tokio::select! {
+            biased;
+            () = stopped(stop) => {
+                flush(table, &mut buffer).await?;
+                return Ok(Ended::Stopped);
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                flush(table, &mut buffer).await?;
+            }
+            entry = entries.next() => match entry {
+                Some((at, Ok(entry))) => buffer.push(table, at, entry),
+                Some((at, Err(LogError::OffsetOutOfRange { start, offset, .. }))) => {
+                    skip_lost(table, &at, offset, start);
+                    buffer.advance(at, start);
+                    flush(table, &mut buffer).await?;
+                    return Ok(Ended::Moved);
+                }
+                Some((_, Err(error))) => return Err(error.into()),
+                None => return Err(LakeError::Stopped("log".into())),
+            },
+            () = table.flush_now.notified() => flush(table, &mut buffer).await?,
+        }
+        if buffer.rows >= table.config.flush_rows || buffer.bytes >= table.config.flush_bytes {
+            flush(table, &mut buffer).await?;
+        }
+    }
+}
+
+/// Commits the buffer. The batches are gone when it fails; the log has them.
+async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
+    if !buffer.moved {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let Buffer { batches, rows, offsets, oldest_unix_millis, .. } =
+        std::mem::replace(buffer, Buffer::new(buffer.offsets.clone()));
+    let (root, spec) = (table.root.clone(), Arc::clone(&table.spec));
+    let config = table.config.clone();
+    let write = move || write_files(&root, &spec, &config, &batches);
+    let files = tokio::task::spawn_blocking(write).await;
+    let files = files.map_err(|_| LakeError::Stopped("encoder".into()))??;
+    let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
+    let add = files.into_iter().map(Arc::new).collect();
+    let change = Change { add, remove: vec![], offsets, data_change: true };
+    table.commit(|_| Some(change)).await?;
+    let label = || [("table", table.spec.name.clone())];
+    metrics::counter!("thalweg_lake_rows_committed_total", &label()).increment(rows as u64);
+    metrics::counter!("thalweg_lake_bytes_committed_total", &label()).increment(bytes);
+    metrics::histogram!("thalweg_lake_commit_seconds", &label()).record(started.elapsed());
+    if let Some(oldest) = oldest_unix_millis {
+        let age_millis = Utc::now().timestamp_millis().saturating_sub(oldest);
+        metrics::gauge!("thalweg_lake_lag_seconds", &label()).set(age_millis as f64 / 1e3);
+    }
+    let covered = table.snapshots.current();
+    let behind = covered.offsets.iter().map(|(at, &offset)| {
+        table.log.offsets(at.clone()).map_or(0, |range| range.end.saturating_sub(offset))
+    });
+    metrics::gauge!("thalweg_lake_lag_rows", &label()).set(behind.sum::<u64>() as f64);
+    Ok(())
+}
+
+/// The log has dropped rows that the table has not got: possible only when its files are lost.
+fn skip_lost(table: &Table, at: &TopicPartition, offset: u64, start: u64) {
+    let table = table.spec.name.clone();
+    tracing::error!(table, %at, offset, start, "the log lost rows before they reached the table");
+    metrics::counter!("thalweg_lake_lost_offsets_total", "table" => table)
+        .increment(start.saturating_sub(offset));
+}
+
+impl Buffer {
+    fn new(offsets: Offsets) -> Self {
+        Self {
+            batches: vec![],
+            rows: 0,
+            bytes: 0,
+            offsets,
+            moved: false,
+            since: None,
+            oldest_unix_millis: None,
+        }
+    }
+
+    /// Takes the rows of `entry` that are not in the table. Rows that cannot be given the
+    /// table's columns are passed over, loudly: they would stop all rows behind them.
+    fn push(&mut self, table: &Table, at: TopicPartition, entry: Entry) {
+        let from = self.offsets.get(&at).copied().unwrap_or(entry.offset);
+        let batch = entry.after(from);
+        let rows = batch.num_rows();
+        match conform(batch, &table.spec.schema) {
+            Ok(batch) if rows > 0 => {
+                self.rows += rows;
+                self.bytes += batch_bytes(&batch);
+                self.batches.push(batch);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let table = table.spec.name.clone();
+                let offset = entry.offset;
+                tracing::error!(table, %at, offset, rows, %error, "rows do not fit the table");
+                metrics::counter!("thalweg_lake_unfit_rows_total", "table" => table)
+                    .increment(rows as u64);
+            }
+        }
+        let oldest = self.oldest_unix_millis.unwrap_or(i64::MAX).min(entry.append_unix_millis);
+        self.oldest_unix_millis = Some(oldest);
+        self.advance(at, entry.next_offset);
+    }
+
+    fn advance(&mut self, at: TopicPartition, next: u64) {
+        self.offsets.insert(at, next);
+        self.moved = true;
+        self.since.get_or_insert_with(Instant::now);
+    }
+}

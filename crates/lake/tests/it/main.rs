@@ -1,0 +1,8 @@
+//! The lake as its users see it: rows go into a log, and come out of queries and Delta readers.
+
+mod events;
+mod exactly_once;
+mod kill;
+mod maintenance;
+mod memory_log;
+mod queries;

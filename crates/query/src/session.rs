@@ -1,0 +1,134 @@
+//! The DataFusion session all queries run in.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::common::config::Dialect;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{
+    CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
+};
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
+
+use crate::config::{FileFormat, FileTableConfig, QueryConfig};
+use crate::{NamedTable, QueryError};
+
+/// Name of the database that Postgres clients see.
+pub(crate) const CATALOG: &str = "thalweg";
+const SCHEMA: &str = "public";
+
+/// Consumers of memory named in the error of a query that exceeds the budget.
+const TOP_CONSUMERS: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
+
+/// Builds the session with `tables` and the files of `config` in it.
+pub(crate) async fn build(
+    config: &QueryConfig,
+    threads: usize,
+    tables: Vec<NamedTable>,
+) -> Result<SessionContext, QueryError> {
+    let mut context = SessionContext::new_with_config_rt(
+        session_config(threads),
+        Arc::new(
+            RuntimeEnvBuilder::new()
+                .with_memory_pool(Arc::new(TrackConsumersPool::new(
+                    FairSpillPool::new(config.memory_bytes),
+                    TOP_CONSUMERS,
+                )))
+                .with_disk_manager_builder(
+                    DiskManagerBuilder::default()
+                        .with_mode(match &config.spill_dir {
+                            Some(directory) => {
+                                DiskManagerMode::Directories(vec![directory.clone()])
+                            }
+                            None => DiskManagerMode::OsTmpDirectory,
+                        })
+                        .with_max_temp_directory_size(config.spill_bytes),
+                )
+                .build()?,
+        ),
+    );
+    setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
+    // After the catalog, which rebuilds the session's state.
+    datafusion_functions_json::register_all(&mut context)?;
+    for NamedTable { name, provider } in tables {
+        refuse_twice(&context, &name)?;
+        context.register_table(name.as_str(), provider)?;
+    }
+    for table in &config.tables {
+        refuse_twice(&context, &table.name)?;
+        register_file(&context, table).await?;
+    }
+    Ok(context)
+}
+
+fn session_config(threads: usize) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA);
+    let options = config.options_mut();
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    // Spans give errors about names a line and a column.
+    options.sql_parser.collect_spans = true;
+    // Log queries filter hard and read few columns: decode the others only where rows survive.
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    config
+}
+
+fn refuse_twice(context: &SessionContext, name: &str) -> Result<(), QueryError> {
+    if context.table_exist(name)? {
+        let reason = "the name is taken by another table; choose another name".to_owned();
+        return Err(QueryError::Table { name: name.to_owned(), reason });
+    }
+    Ok(())
+}
+
+async fn register_file(
+    context: &SessionContext,
+    table: &FileTableConfig,
+) -> Result<(), QueryError> {
+    let path = table.path.display();
+    let fault = |reason: String| QueryError::Table { name: table.name.clone(), reason };
+    let metadata = std::fs::metadata(&table.path)
+        .map_err(|error| fault(format!("cannot read {path}: {error}; correct its path")))?;
+    if !metadata.is_file() {
+        return Err(fault(format!("expected a file, found a directory at {path}")));
+    }
+    let extension = table.path.extension().and_then(|text| text.to_str()).unwrap_or_default();
+    let format =
+        table.format.or_else(|| FileFormat::from_extension(extension)).ok_or_else(|| {
+            fault(format!(
+                "cannot tell the format of {path}; add `format: parquet`, `csv` or `json`"
+            ))
+        })?;
+    // An absolute path is never taken for the URL of something else.
+    let path = std::path::absolute(&table.path)
+        .ok()
+        .as_deref()
+        .and_then(Path::to_str)
+        .map(str::to_owned)
+        .ok_or_else(|| fault(format!("the path {path} is not valid UTF-8")))?;
+    let extension = if extension.is_empty() { String::new() } else { format!(".{extension}") };
+    let name = table.name.as_str();
+    let registered = match format {
+        FileFormat::Parquet => {
+            let options = ParquetReadOptions { file_extension: &extension, ..Default::default() };
+            context.register_parquet(name, path, options).await
+        }
+        FileFormat::Csv => {
+            let options = CsvReadOptions::new().file_extension(&extension);
+            context.register_csv(name, path, options).await
+        }
+        FileFormat::Json => {
+            let options = JsonReadOptions { file_extension: &extension, ..Default::default() };
+            context.register_json(name, path, options).await
+        }
+    };
+    registered
+        .map_err(|error| fault(format!("{} at {}", error.strip_backtrace(), table.path.display())))
+}

@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Logs from the wire to a SQL answer, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(ConfigArgs),
+    /// Run a server with eight simulated services and an incident
+    Demo(DemoArgs),
+    /// Send log files to a server; continues where an interrupted run stopped
+    Ingest(IngestArgs),
+    /// Ask a server a SQL question
+    Query(QueryArgs),
+    /// Follow new events as they arrive
+    Tail(TailArgs),
+    /// Check a configuration file
+    Check {
+        /// The YAML file
+        config: PathBuf,
+    },
+    /// Print a schema
+    Schema {
+        /// Which one
+        #[arg(value_enum, default_value_t = SchemaKind::Events)]
+        kind: SchemaKind,
+    },
+    /// Examine this machine and, if one runs, the server
+    Doctor(ConfigArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which configuration to run with: file < `THALWEG_…` environment < flags.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// YAML configuration file [default: ./thalweg.yaml if there is one]
+    #[arg(short, long, env = "THALWEG_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory for the log and the tables
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Change one setting, e.g. `--set listen.http=127.0.0.1:7171`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Stop after this long (e.g. 20s, 5m) and check that every acknowledged event can be queried
+    /// exactly once
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) run_for: Option<std::time::Duration>,
+    /// Shop requests per second; each logs about five events
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) rate: f64,
+    /// Seed of the simulation
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    /// The server's HTTP address
+    #[arg(long, env = "THALWEG_URL", default_value = "http://127.0.0.1:7070")]
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IngestArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Files to send; `-` is standard input; .gz and .zst are decompressed
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Format of the lines: ndjson, text, clf, combined, combined-time, or one from the server's
+    /// configuration
+    #[arg(short, long, default_value = "ndjson")]
+    pub(crate) format: String,
+    /// Service of events that name none
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// Send files again that were sent before
+    #[arg(long)]
+    pub(crate) again: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The SQL; `-` reads it from standard input
+    pub(crate) sql: String,
+    /// Most rows to print [default: 1000 in a table, 1000000 in json and csv]
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// How to print the rows
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Only events that match, e.g. 'service:checkout level>=warn refused'
+    pub(crate) search: Option<String>,
+    /// Only this service
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// Only this level and above
+    #[arg(long)]
+    pub(crate) level: Option<String>,
+    /// How to print the events
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaKind {
+    /// Columns of table `logs`
+    Events,
+    /// JSON Schema of the configuration file, for editors
+    Config,
+    /// OpenAPI document of the HTTP interface
+    Openapi,
+}
+
+/// A whole number followed by `s`, `m` or `h`.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let expected = || format!("expected a time such as 20s, 5m or 1h, found `{text}`");
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let secs = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(expected()),
+    };
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| expected())?;
+    number.checked_mul(secs).map(std::time::Duration::from_secs).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(parse_duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "20", "s", "-1s", "1é", "99999999999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

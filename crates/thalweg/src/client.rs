@@ -1,0 +1,157 @@
+//! Talking to a running server over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use serde::Deserialize;
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most rows a server answers with by default configuration.
+pub(crate) const MAX_ROWS: usize = 1_000_000;
+/// Media type of Arrow IPC streams.
+pub(crate) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
+/// A server's HTTP interface.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// Answer to sent events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Accepted {
+    pub(crate) accepted: u64,
+    pub(crate) rejected: u64,
+    #[serde(default)]
+    pub(crate) errors: Vec<RecordError>,
+}
+
+/// Why a record was rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct RecordError {
+    pub(crate) index: u64,
+    pub(crate) reason: String,
+}
+
+/// What came of sending events.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// The server answered for each record.
+    Done(Accepted),
+    /// The server, or the way to it, is busy: worth a retry.
+    Busy(String),
+}
+
+impl Client {
+    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
+        let http =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
+    }
+
+    /// Sends `body` to `/api/v1/logs` with the given query parameters.
+    ///
+    /// # Errors
+    /// Only what a retry cannot mend.
+    pub(crate) async fn send_logs(
+        &self,
+        parameters: &[(&str, String)],
+        body: Bytes,
+    ) -> anyhow::Result<Sent> {
+        let request =
+            self.http.post(format!("{}/api/v1/logs", self.url)).query(parameters).body(body);
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Sent::Busy(self.describe(&error))),
+        };
+        let status = response.status().as_u16();
+        let text = match response.text().await {
+            Ok(text) => text,
+            Err(error) => return Ok(Sent::Busy(self.describe(&error))),
+        };
+        match status {
+            200 | 422 => {
+                let accepted = serde_json::from_str(&text);
+                Ok(Sent::Done(accepted.with_context(|| format!("unexpected answer: {text}"))?))
+            }
+            408 | 429 | 500.. => Ok(Sent::Busy(format!("{status}: {}", error_message(&text)))),
+            _ => bail!("{status}: {}", error_message(&text)),
+        }
+    }
+
+    /// Asks `sql` and returns the answer, `limit` rows at most, in the media type `accept`.
+    pub(crate) async fn sql(
+        &self,
+        sql: &str,
+        limit: usize,
+        accept: &str,
+    ) -> anyhow::Result<reqwest::Response> {
+        let response = self
+            .http
+            .post(format!("{}/api/v1/sql", self.url))
+            .header("accept", accept)
+            .json(&serde_json::json!({ "query": sql, "limit": limit }))
+            .send()
+            .await;
+        self.check(response).await
+    }
+
+    /// `GET`s a path with query parameters.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> anyhow::Result<reqwest::Response> {
+        let response = self.http.get(format!("{}{path}", self.url)).query(parameters).send().await;
+        self.check(response).await
+    }
+
+    async fn check(
+        &self,
+        response: reqwest::Result<reqwest::Response>,
+    ) -> anyhow::Result<reqwest::Response> {
+        let response = response.map_err(|error| anyhow::anyhow!(self.describe(&error)))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        bail!("{}: {}", status.as_u16(), error_message(&response.text().await.unwrap_or_default()))
+    }
+
+    fn describe(&self, error: &reqwest::Error) -> String {
+        if error.is_connect() {
+            format!(
+                "no server answers at {}; start one with `thalweg serve` or name it with --url",
+                self.url
+            )
+        } else {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+            format!("{error}{}", cause.unwrap_or_default())
+        }
+    }
+}
+
+/// The message within an error answer, or the answer itself.
+fn error_message(text: &str) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    let message = parsed.as_ref().and_then(|json| {
+        ["/error/message", "/detail", "/message", "/error"]
+            .iter()
+            .find_map(|at| json.pointer(at)?.as_str())
+    });
+    message.unwrap_or(text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_is_taken_out_of_an_error_answer() {
+        assert_eq!(error_message(r#"{"error":{"code":"x","message":"no table"}}"#), "no table");
+        assert_eq!(error_message("plain\n"), "plain");
+    }
+}

@@ -1,0 +1,36 @@
+//! The commands, one module each.
+
+mod check;
+mod completions;
+mod demo;
+mod doctor;
+mod ingest;
+mod query;
+mod schema;
+mod serve;
+mod tail;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the chosen command.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
+        Command::Query(args) => query::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Check { config } => check::run(&config),
+        Command::Schema { kind } => schema::run(kind),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+/// Runs a client command's future on a small runtime.
+fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}

@@ -1,0 +1,39 @@
+//! `thalweg serve`: the server, until it is told to stop.
+
+use std::process::ExitCode;
+
+use crate::{cli::ConfigArgs, config::Config, server::Server, telemetry};
+
+pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args)?;
+    telemetry::start_logging(&config.logging, "info")?;
+    let metrics = telemetry::start_metrics()?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let server = Server::start(&config, metrics).await?;
+        let addresses = server.addresses();
+        tracing::info!(
+            http = %addresses.http,
+            otlp_grpc = %addresses.otlp_grpc,
+            postgres = %addresses.postgres,
+            data_dir = %config.data_dir.display(),
+            "ready"
+        );
+        let signal = termination().await?;
+        tracing::info!("{signal}: finishing what is under way");
+        server.stop().await;
+        tracing::info!("stopped");
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for SIGTERM or SIGINT and names it.
+pub(super) async fn termination() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

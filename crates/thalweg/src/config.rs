@@ -1,0 +1,286 @@
+//! The configuration: defaults < YAML file < `THALWEG_…` environment < flags.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::ConfigArgs;
+
+/// File read when none is named.
+const DEFAULT_FILE: &str = "thalweg.yaml";
+/// Prefix of environment variables that change settings; `__` separates levels:
+/// `THALWEG_LISTEN__HTTP=127.0.0.1:7171`.
+const ENVIRONMENT_PREFIX: &str = "THALWEG_";
+/// Environment variables that flags read and that are no settings.
+const FLAG_VARIABLES: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
+/// Most mistakes that `thalweg check` lists.
+const MAX_MISTAKES: usize = 20;
+
+/// Everything a server can be told.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Directory for the log (`log/`) and the tables (`lake/`); made if it is missing.
+    pub(crate) data_dir: PathBuf,
+    /// Addresses to listen on.
+    pub(crate) listen: Listen,
+    /// The durable log.
+    pub(crate) log: thalweg_log::LogConfig,
+    /// Taking in events.
+    pub(crate) ingest: thalweg_ingest::IngestConfig,
+    /// Line formats by name, besides the built-in ones.
+    pub(crate) formats: thalweg_ingest::decode::FormatsConfig,
+    /// Tables.
+    pub(crate) lake: thalweg_lake::LakeConfig,
+    /// Queries.
+    pub(crate) query: thalweg_query::QueryConfig,
+    /// The server's own log.
+    pub(crate) logging: Logging,
+}
+
+/// Addresses to listen on.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Listen {
+    /// HTTP: native API, OTLP/HTTP, SQL.
+    pub(crate) http: LoopbackAddress,
+    /// OTLP over gRPC.
+    pub(crate) otlp_grpc: LoopbackAddress,
+    /// Postgres wire protocol.
+    pub(crate) postgres: LoopbackAddress,
+}
+
+/// The server's own log, written to standard error.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Logging {
+    /// One JSON object per line instead of text for people.
+    pub(crate) json: bool,
+    /// What to log, e.g. `info,thalweg_lake=debug`.
+    pub(crate) filter: Option<String>,
+}
+
+/// An address only this machine can reach. Others need credentials, which do not exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub(crate) struct LoopbackAddress(pub(crate) SocketAddr);
+
+impl TryFrom<String> for LoopbackAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("expected an address such as 127.0.0.1:7070, found `{text}`"))?;
+        if address.ip().is_loopback() {
+            Ok(Self(address))
+        } else {
+            Err(format!(
+                "`{text}` can be reached from other machines, and nothing would ask them for \
+                 credentials; listen on 127.0.0.1 or [::1] and put a proxy that authenticates in \
+                 front"
+            ))
+        }
+    }
+}
+
+impl From<LoopbackAddress> for String {
+    fn from(address: LoopbackAddress) -> Self {
+        address.0.to_string()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "thalweg-data".into(),
+            listen: Listen::default(),
+            log: Default::default(),
+            ingest: Default::default(),
+            formats: Default::default(),
+            lake: Default::default(),
+            query: Default::default(),
+            logging: Logging::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| LoopbackAddress(SocketAddr::from(([127, 0, 0, 1], port)));
+        Self { http: local(7070), otlp_grpc: local(4317), postgres: local(5433) }
+    }
+}
+
+impl Config {
+    /// The configuration that `args` and the environment ask for.
+    pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Self> {
+        let default_file = Path::new(DEFAULT_FILE);
+        let file = match &args.config {
+            Some(file) => Some(file.as_path()),
+            None => default_file.exists().then_some(default_file),
+        };
+        let text = match file {
+            Some(file) => read(file)?,
+            None => String::new(),
+        };
+        let name = file.unwrap_or(default_file);
+        if let Some(mistake) = mistakes(&text).into_iter().next() {
+            anyhow::bail!("{}: {mistake}", name.display());
+        }
+        let mut config: Value = parse(&text).map_err(|error| anyhow::anyhow!("{error}"))?;
+        if config.is_null() {
+            config = Value::Object(serde_json::Map::new());
+        }
+        for (source, path, value) in overrides(args, std::env::vars())? {
+            set(&mut config, &path, &value).with_context(|| source.clone())?;
+            Self::deserialize(&config).with_context(|| source)?;
+        }
+        let mut config = Self::deserialize(&config)?;
+        config.ingest.formats = std::mem::take(&mut config.formats);
+        config.ingest.validate().with_context(|| name.display().to_string())?;
+        thalweg_ingest::decode::Formats::new(&config.ingest.formats)
+            .with_context(|| name.display().to_string())?;
+        Ok(config)
+    }
+}
+
+/// Reads a configuration file.
+pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_saphyr::Error> {
+    // A file of comments only is an empty configuration.
+    let is_empty =
+        text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'));
+    serde_saphyr::from_str(if is_empty { "{}" } else { text })
+}
+
+/// Every mistake in a configuration file, each with its line and column.
+///
+/// A mistake in a setting of one line does not hide those after it: the line is blanked and the
+/// rest read again.
+pub(crate) fn mistakes(text: &str) -> Vec<String> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mut mistakes = Vec::new();
+    while mistakes.len() < MAX_MISTAKES {
+        let Err(error) = parse::<Config>(&lines.join("\n")) else { break };
+        mistakes.push(error.to_string());
+        let Some(line) = error.location().and_then(|place| usize::try_from(place.line()).ok())
+        else {
+            break;
+        };
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let index = line.wrapping_sub(1);
+        let Some(wrong) = lines.get(index).copied() else { break };
+        let next = lines[index + 1..].iter().find(|line| !line.trim().is_empty());
+        let opens_block = next.is_some_and(|next| indent(next) > indent(wrong));
+        if opens_block || wrong.trim().is_empty() {
+            break;
+        }
+        lines[index] = "";
+    }
+    mistakes
+}
+
+/// Settings changed by the environment and then by flags: where from, path, value.
+fn overrides(
+    args: &ConfigArgs,
+    environment: impl Iterator<Item = (String, String)>,
+) -> anyhow::Result<Vec<(String, Vec<String>, String)>> {
+    let mut all: Vec<_> = environment
+        .filter(|(name, _)| !FLAG_VARIABLES.contains(&name.as_str()))
+        .filter_map(|(name, value)| {
+            let path = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase();
+            let path = path.split("__").map(str::to_owned).collect();
+            Some((format!("environment variable {name}"), path, value))
+        })
+        .collect();
+    for setting in &args.settings {
+        let (path, value) = setting
+            .split_once('=')
+            .with_context(|| format!("--set: expected KEY=VALUE, found `{setting}`"))?;
+        let path = path.split('.').map(str::to_owned).collect();
+        all.push((format!("--set {setting}"), path, value.to_owned()));
+    }
+    if let Some(directory) = &args.data_dir {
+        let directory = directory.to_str().context("--data-dir: expected a path in UTF-8")?;
+        all.push(("--data-dir".into(), vec!["data_dir".into()], directory.to_owned()));
+    }
+    Ok(all)
+}
+
+/// Sets the value at `path`; a value that reads as YAML of another type than text is that.
+fn set(config: &mut Value, path: &[String], value: &str) -> anyhow::Result<()> {
+    let mut place = config;
+    for key in path {
+        let object =
+            place.as_object_mut().with_context(|| format!("`{key}` is not within a section"))?;
+        place = object.entry(key).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    *place = serde_saphyr::from_str(value).unwrap_or_else(|_| Value::from(value));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mistake_is_shown_with_its_line_and_column() {
+        let text = "listen:\n  http: 127.0.0.1:7171\n  htpp: 127.0.0.1:1\n  postgres: nowhere\nquery:\n  max_rows: many\n";
+        let mistakes = mistakes(text);
+        assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+        for (mistake, place, word) in [
+            (&mistakes[0], "3:3", "htpp"),
+            (&mistakes[1], "4:13", "nowhere"),
+            (&mistakes[2], "6:13", "max_rows"),
+        ] {
+            let line_and_column: Vec<&str> = place.split(':').collect();
+            assert!(
+                mistake.contains(&format!("line {}", line_and_column[0])),
+                "{place}: {mistake}"
+            );
+            assert!(
+                mistake.contains(&format!("column {}", line_and_column[1])),
+                "{place}: {mistake}"
+            );
+            assert!(mistake.contains(word), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_is_refused_with_an_explanation() {
+        let mistakes = mistakes("listen:\n  http: 0.0.0.0:7070\n");
+        assert!(mistakes[0].contains("can be reached from other machines"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_configuration() {
+        assert_eq!(mistakes(""), Vec::<String>::new());
+        assert_eq!(mistakes("# nothing\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let args =
+            ConfigArgs { settings: vec!["listen.http=[::1]:3".into()], ..Default::default() };
+        let environment =
+            [("THALWEG_LISTEN__HTTP", "127.0.0.1:2"), ("THALWEG_URL", "x"), ("HOME", "/")];
+        let environment = environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let mut config = serde_json::json!({"listen": {"http": "127.0.0.1:1"}});
+        for (_, path, value) in overrides(&args, environment).unwrap() {
+            set(&mut config, &path, &value).unwrap();
+        }
+        let config = Config::deserialize(config).unwrap();
+        assert_eq!(config.listen.http.0.to_string(), "[::1]:3");
+    }
+}

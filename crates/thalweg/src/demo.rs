@@ -1,0 +1,8 @@
+//! The demonstration: an online shop of eight services, with an incident in the middle.
+
+mod incident;
+pub mod shop;
+mod tally;
+
+pub(crate) use incident::Incident;
+pub(crate) use tally::Tally;

@@ -1,0 +1,133 @@
+//! Users' own clients: the OpenTelemetry SDK, psql, psycopg, DuckDB and deltalake.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::server::Server;
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients");
+
+/// The Python of `make test`, with the clients installed.
+fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("THALWEG_PYTHON").map(PathBuf::from);
+    let python = python.filter(|python| python.exists());
+    if python.is_none() {
+        eprintln!(
+            "SKIPPED: THALWEG_PYTHON is not set (`make test` does), so Python clients were NOT tested"
+        );
+    }
+    python
+}
+
+/// Runs a client script and returns what it printed.
+fn script(python: &PathBuf, name: &str, args: &[&str]) -> String {
+    let script = PathBuf::from(SCRIPTS).join(name);
+    let output = Command::new(python).arg(script).args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{name}: {}{}", text(&output.stdout), text(&output.stderr));
+    assert!(!text(&output.stderr).contains("Failed to export"), "{name}: {}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
+}
+
+fn send(server: &Server, lines: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let request = reqwest::Client::new().post(format!("{}/api/v1/logs?format=ndjson", server.http));
+    let answer = runtime.block_on(request.body(lines.to_owned()).send()).unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[test]
+fn the_opentelemetry_sdk_exports_logs_that_are_found_by_trace_id() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    for (protocol, endpoint, trace_id) in [
+        ("http", &server.http, "0af7651916cd43dd8448eb211c80319c"),
+        ("grpc", &format!("http://{}", server.otlp_grpc), "1af7651916cd43dd8448eb211c80319d"),
+    ] {
+        script(&python, "otel_logs.py", &[protocol, endpoint, trace_id]);
+        let columns = "level, severity_number, http_method, http_status, span_id, host, environment, \
+                       attributes->>'user.id', resource->>'team', replace(message, chr(10), '|')";
+        let rows = server.sql(&format!(
+            "SELECT {columns} FROM logs WHERE trace_id = '{trace_id}' AND service = 'otel-{protocol}' ORDER BY severity_number"
+        ));
+        assert_eq!(
+            rows,
+            [
+                "INFO,9,POST,201,0102030405060708,box,test,,sre,charged 7 € for café|and tea",
+                "ERROR,17,,,0102030405060708,box,test,42,sre,card refused",
+            ]
+        );
+        let outside = format!(
+            "SELECT message FROM logs WHERE service = 'otel-{protocol}' AND trace_id IS NULL"
+        );
+        assert_eq!(server.sql(&outside), ["outside of any trace"]);
+    }
+}
+
+const THREE_EVENTS: &str = r#"
+{"service":"psycopg","level":"INFO","message":"one","timestamp":"2026-01-02T03:04:04Z","http_status":200}
+{"service":"psycopg","level":"INFO","message":"two","timestamp":"2026-01-02T03:04:04Z"}
+{"service":"psycopg","level":"ERROR","message":"three","timestamp":"2026-01-02T03:04:05.678901Z","http_status":503,"duration_ms":12.5,"metadata":{"user.id":42}}
+"#;
+
+#[test]
+fn psycopg_reads_with_parameters_in_text_and_binary() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    send(&server, THREE_EVENTS);
+    let port = server.postgres.rsplit(':').next().unwrap();
+    assert_eq!(script(&python, "psycopg_queries.py", &[port]), "ok");
+}
+
+#[test]
+fn psql_describes_tables_and_answers_queries() {
+    if Command::new("psql").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: psql is not installed (`make test` installs it), so it was NOT tested");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    send(&server, THREE_EVENTS);
+    let port = server.postgres.rsplit(':').next().unwrap();
+    let psql = |command: &str| {
+        let output = Command::new("psql")
+            .args(["-h", "127.0.0.1", "-p", port, "-U", "thalweg", "-At", "-c", command])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command}: {error}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(
+        psql("SELECT level, count(*) FROM logs GROUP BY level ORDER BY level"),
+        "ERROR|1\nINFO|2"
+    );
+    let tables = psql("\\d");
+    assert!(tables.contains("logs") && tables.contains("rejected"), "{tables}");
+    let columns = psql("\\d logs");
+    assert!(
+        columns.contains("trace_id") && columns.contains("timestamp with time zone"),
+        "{columns}"
+    );
+}
+
+#[test]
+fn other_engines_read_the_table_and_count_the_same_rows() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["lake.flush_interval_ms=100"]);
+    for part in 0..10 {
+        let line = |n: usize| {
+            format!(r#"{{"service":"s{}","level":"INFO","message":"m{n}"}}"#, n % 7) + "\n"
+        };
+        send(&server, &(part * 500..(part + 1) * 500).map(line).collect::<String>());
+    }
+    assert_eq!(server.sql("SELECT count(*) FROM logs"), ["5000"]);
+    server.stop();
+    let table = directory.path().join("lake/logs");
+    assert_eq!(script(&python, "read_delta.py", &[table.to_str().unwrap()]), "5000 5000 5000");
+}

@@ -1,0 +1,124 @@
+//! The command line: exit codes, errors that help, and the demonstration's own check.
+
+use std::io::Write as _;
+
+use crate::server::{Server, thalweg};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn exit_codes_tell_success_failure_and_usage_apart() {
+    assert_eq!(thalweg().arg("--version").output().unwrap().status.code(), Some(0));
+    assert_eq!(thalweg().arg("nonsense").output().unwrap().status.code(), Some(2));
+    let unreachable =
+        thalweg().args(["query", "--url", "http://127.0.0.1:9", "SELECT 1"]).output().unwrap();
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(text(&unreachable.stderr).contains("thalweg serve"), "{}", text(&unreachable.stderr));
+}
+
+#[test]
+fn check_points_at_the_line_and_column_of_each_mistake() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"listen:\n  http: 0.0.0.0:7070\nquery:\n  max_rowz: 3\n").unwrap();
+    let output = thalweg().arg("check").arg(file.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    for part in ["line 2", "can be reached from other machines", "line 4", "max_rowz", "2 mistakes"]
+    {
+        assert!(errors.contains(part), "`{part}` is not in {errors}");
+    }
+    for example in ["weblog.yaml", "thalweg.yaml"] {
+        let path = format!("{}/../../examples/{example}", env!("CARGO_MANIFEST_DIR"));
+        let output = thalweg().arg("check").arg(path).output().unwrap();
+        assert!(output.status.success(), "{example}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn schemas_and_completions_are_printed() {
+    let output = |args: &[&str]| {
+        let output = thalweg().args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(output(&["schema"]).contains("trace_id"));
+    let config: serde_json::Value = serde_json::from_str(&output(&["schema", "config"])).unwrap();
+    assert!(config["properties"]["listen"].is_object(), "{config}");
+    let openapi: serde_json::Value = serde_json::from_str(&output(&["schema", "openapi"])).unwrap();
+    for path in [
+        "/api/v1/logs",
+        "/api/v1/sql",
+        "/v1/logs",
+        "/api/v1/logs/tail",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ] {
+        assert!(openapi["paths"][path].is_object(), "{path} is not documented");
+    }
+    assert!(output(&["completions", "bash"]).contains("thalweg"));
+}
+
+#[test]
+fn a_short_demonstration_checks_itself() {
+    let mut command = thalweg();
+    command.args(["demo", "--for", "10s", "--rate", "100"]);
+    for listen in ["http", "otlp_grpc", "postgres"] {
+        command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
+    }
+    let output = command.output().unwrap();
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    for part in
+        ["payment", "── incident: ", "── incident over ──", "0 missing, 0 repeated", "exactly once"]
+    {
+        assert!(printed.contains(part), "`{part}` is not in {printed}");
+    }
+}
+
+#[test]
+fn doctor_names_what_it_examined() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let address = server.http.trim_start_matches("http://");
+    let output = thalweg()
+        .args(["doctor", "--set", &format!("listen.http={address}"), "--data-dir"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    for part in ["data directory", "fsync", "free space", "server", "ready"] {
+        assert!(printed.contains(part), "`{part}` is not in {printed}");
+    }
+}
+
+#[test]
+fn an_interrupted_ingest_goes_on_without_repeating_rows() {
+    let (data, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path(), &[]);
+    let file = data.path().join("events.ndjson");
+    let line =
+        |n: usize| format!(r#"{{"service":"s","message":"{}","n":{n}}}"#, "x".repeat(300)) + "\n";
+    std::fs::write(&file, (0..100_000).map(line).collect::<String>()).unwrap();
+    let ingest = || {
+        let mut command = thalweg();
+        command
+            .env("XDG_STATE_HOME", state.path())
+            .args(["ingest", "--url", &server.http])
+            .arg(&file);
+        command
+    };
+    for _ in 0..3 {
+        let mut interrupted = ingest().stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(50..600)));
+        interrupted.kill().unwrap();
+        interrupted.wait().unwrap();
+    }
+    let output = ingest().output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let counts = server.sql("SELECT count(*), count(DISTINCT attributes->>'n') FROM logs");
+    assert_eq!(counts, ["100000,100000"]);
+}

@@ -1,0 +1,103 @@
+//! A real `thalweg serve` process on ports of its own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// Longest start, recovery included, in a debug build on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) http: String,
+    pub(crate) otlp_grpc: String,
+    pub(crate) postgres: String,
+}
+
+/// The `thalweg` command, without the caller's configuration.
+pub(crate) fn thalweg() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
+    let own = std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_"));
+    own.for_each(|(name, _)| drop(command.env_remove(name)));
+    command
+}
+
+impl Server {
+    /// Starts a server over `data_dir` with further `--set`tings.
+    pub(crate) fn start(data_dir: &Path, settings: &[&str]) -> Self {
+        Self::start_with(data_dir, None, settings)
+    }
+
+    /// Starts a server with a configuration file.
+    pub(crate) fn start_with(data_dir: &Path, config: Option<&Path>, settings: &[&str]) -> Self {
+        let mut command = thalweg();
+        command.args(["serve", "--data-dir"]).arg(data_dir);
+        config.into_iter().for_each(|config| drop(command.arg("--config").arg(config)));
+        for listen in ["http", "otlp_grpc", "postgres"] {
+            command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
+        }
+        command.args(["--set", "logging.json=true"]);
+        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        let mut process = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        let (send, ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let fields =
+                    serde_json::from_str::<Value>(&line).map(|mut json| json["fields"].take());
+                match fields {
+                    Ok(fields) if fields["message"] == "ready" => drop(send.send(fields)),
+                    _ => eprintln!("server: {line}"),
+                }
+            }
+        });
+        let fields = ready.recv_timeout(START_TIMEOUT).expect("the server says that it is ready");
+        let address = |name: &str| fields[name].as_str().unwrap().to_owned();
+        Self {
+            process,
+            http: format!("http://{}", address("http")),
+            otlp_grpc: address("otlp_grpc"),
+            postgres: address("postgres"),
+        }
+    }
+
+    /// Ends the server as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Asks the server to stop (SIGTERM) and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.process.wait().unwrap().success(), "a graceful stop exits with 0");
+    }
+
+    /// The rows that answer `sql`, as CSV lines without the header.
+    pub(crate) fn sql(&self, sql: &str) -> Vec<String> {
+        let output = self.run(["query", "--output", "csv", sql]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        text.lines().skip(1).map(str::to_owned).collect()
+    }
+
+    /// Runs a client command against this server.
+    pub(crate) fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
+        thalweg().env("THALWEG_URL", &self.http).args(args).output().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
