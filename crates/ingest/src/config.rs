@@ -26,7 +26,9 @@ pub struct IngestConfig {
     pub duplicates: DuplicatesConfig,
     /// Which events are critical.
     pub priority: PriorityRules,
-    /// Line formats of your own, by name, next to the built-in ones.
+    /// Line formats of your own, by name, next to the built-in ones. A section of its own in the
+    /// configuration file, so not read with these.
+    #[serde(skip)]
     pub formats: FormatsConfig,
 }
 

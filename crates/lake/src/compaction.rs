@@ -102,7 +102,7 @@ async fn merge(
     let all = Some((0..schema.fields().len()).collect());
     let (root, spec) = (&table.root, &table.spec);
     let state = session.state();
-    let files = scan::plan(&state, root, spec, snapshot, groups, all, None, Some(order.clone()))?;
+    let files = scan::plan(&state, table, snapshot, groups, all, None, Some(order.clone()))?;
     let plan: Arc<dyn ExecutionPlan> = Arc::new(SortPreservingMergeExec::new(order, files));
     let mut rows = execute_stream(plan, session.task_ctx())?;
     let date = inputs.first().map_or(0, |file| file.date);

@@ -47,7 +47,6 @@ pub(crate) struct DeltaLog {
 impl DeltaLog {
     /// Opens the table under `root`, creating it when there is none.
     pub(crate) async fn open(root: PathBuf, spec: Arc<TableSpec>, starts: Offsets) -> Result<Self> {
-        std::fs::create_dir_all(&root).map_err(LakeError::io(&root))?;
         let delta = LakeError::delta(&spec.name);
         let url = deltalake::ensure_table_uri(root.to_string_lossy()).map_err(&delta)?;
         let builder = DeltaTableBuilder::from_url(url.clone()).map_err(&delta)?;

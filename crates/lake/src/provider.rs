@@ -1,5 +1,6 @@
 //! The table as DataFusion sees it.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -63,9 +64,7 @@ impl TableProvider for LakeTable {
             let groups = balanced(files, session.config().target_partitions());
             if !groups.is_empty() || tails.is_empty() {
                 let columns = Some(columns.to_vec());
-                let (root, spec) = (&table.root, &table.spec);
-                let files =
-                    scan::plan(session, root, spec, &snapshot, groups, columns, limit, None)?;
+                let files = scan::plan(session, table, &snapshot, groups, columns, limit, None)?;
                 inputs.push(files);
             }
         }
@@ -93,7 +92,7 @@ async fn consistent(table: &Table) -> QueryResult<(Arc<Snapshot>, Vec<Tail>)> {
 /// Spreads files over at most `partitions` groups of similar size. Newest rows come first in each
 /// group, so that queries for the latest rows can soon skip the rest.
 fn balanced(mut files: Vec<Arc<DataFile>>, partitions: usize) -> Vec<Vec<Arc<DataFile>>> {
-    files.sort_by(|a, b| (b.date, b.written_unix_millis).cmp(&(a.date, a.written_unix_millis)));
+    files.sort_by_key(|file| Reverse((file.date, file.written_unix_millis)));
     let mut groups: Vec<(u64, Vec<Arc<DataFile>>)> = vec![];
     groups.resize_with(partitions.min(files.len()), Default::default);
     for file in files {

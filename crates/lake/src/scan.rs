@@ -29,7 +29,8 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use object_store::ObjectMeta;
 
 use crate::snapshot::{DataFile, Snapshot};
-use crate::spec::{TableSpec, date_field};
+use crate::spec::date_field;
+use crate::table::Table;
 
 /// Bytes from the end of a file that hold its footer, as a rule.
 const FOOTER_BYTES: usize = 64 << 10;
@@ -38,15 +39,14 @@ const FOOTER_BYTES: usize = 64 << 10;
 /// until the last file is read, so that vacuum leaves them.
 pub(crate) fn plan(
     session: &dyn Session,
-    root: &Path,
-    spec: &TableSpec,
+    table: &Table,
     snapshot: &Arc<Snapshot>,
     groups: Vec<Vec<Arc<DataFile>>>,
     projection: Option<Vec<usize>>,
     limit: Option<usize>,
     ordering: Option<LexOrdering>,
 ) -> QueryResult<Arc<DataSourceExec>> {
-    let schema = TableSchema::builder(spec.file_schema())
+    let schema = TableSchema::builder(table.spec.file_schema())
         .with_table_partition_cols(vec![Arc::new(date_field())])
         .build();
     let url = ObjectStoreUrl::local_filesystem();
@@ -62,7 +62,7 @@ pub(crate) fn plan(
     let groups = groups.iter().map(|files| {
         let files = files
             .iter()
-            .map(|file| Ok(partitioned(root, file)?.with_extension(Arc::clone(snapshot))));
+            .map(|file| Ok(partitioned(&table.root, file)?.with_extension(Arc::clone(snapshot))));
         files.collect::<QueryResult<FileGroup>>()
     });
     let groups = groups.collect::<QueryResult<Vec<_>>>()?;
@@ -108,7 +108,8 @@ pub(crate) fn prune(
     let predicate =
         PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(filter)?;
     let kept = predicate.prune(&FileStatistics { files, schema })?;
-    Ok(files.iter().zip(kept).filter_map(|(file, kept)| kept.then(|| Arc::clone(file))).collect())
+    let kept = files.iter().zip(kept).filter(|(_, kept)| *kept);
+    Ok(kept.map(|(file, _)| Arc::clone(file)).collect())
 }
 
 /// What the Delta log knows of files. Bounds need not be values of the file to prune by them.

@@ -18,7 +18,7 @@ pub const DATE_COLUMN: &str = "date";
 /// Rows are partitioned by date and, within a file, sorted by `cluster_column` and `time_column`.
 #[derive(Clone, Debug)]
 pub struct TableSpec {
-    /// Name, also of the table's directory.
+    /// Name, for queries, metrics and the log.
     pub name: String,
     /// Columns as they are on the topics. The table has them with plain strings in place of
     /// dictionaries.

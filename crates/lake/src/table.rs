@@ -176,8 +176,7 @@ impl Table {
         spec.validate()?;
         let spec = Arc::new(spec);
         std::fs::create_dir_all(directory).map_err(LakeError::io(directory))?;
-        let directory = directory.canonicalize().map_err(LakeError::io(directory))?;
-        let root = directory.join(&spec.name);
+        let root = directory.canonicalize().map_err(LakeError::io(directory))?;
         let mut starts = Offsets::new();
         for topic in &spec.topics {
             for partition in 0..log.partitions(topic)? {

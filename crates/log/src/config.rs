@@ -18,7 +18,9 @@ const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Directory of the log; created if it is not there.
+    /// Directory of the log; created if it is not there. Not a setting of a user: the program that
+    /// opens the log says it.
+    #[serde(skip)]
     pub directory: PathBuf,
     /// The topics to open. Others that are on disk are left as they are.
     pub topics: Vec<TopicConfig>,

@@ -166,29 +166,40 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_saphyr::
 
 /// Every mistake in a configuration file, each with its line and column.
 ///
-/// A mistake in a setting of one line does not hide those after it: the line is blanked and the
+/// A mistake in a setting of one line does not hide those after it: the line is taken out and the
 /// rest read again.
 pub(crate) fn mistakes(text: &str) -> Vec<String> {
-    let mut lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut mistakes = Vec::new();
     while mistakes.len() < MAX_MISTAKES {
         let Err(error) = parse::<Config>(&lines.join("\n")) else { break };
         mistakes.push(error.to_string());
-        let Some(line) = error.location().and_then(|place| usize::try_from(place.line()).ok())
-        else {
-            break;
-        };
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let index = line.wrapping_sub(1);
-        let Some(wrong) = lines.get(index).copied() else { break };
-        let next = lines[index + 1..].iter().find(|line| !line.trim().is_empty());
-        let opens_block = next.is_some_and(|next| indent(next) > indent(wrong));
-        if opens_block || wrong.trim().is_empty() {
+        let line = error.location().and_then(|place| usize::try_from(place.line()).ok());
+        if line.is_none_or(|line| !take_out(&mut lines, line.wrapping_sub(1))) {
             break;
         }
-        lines[index] = "";
     }
     mistakes
+}
+
+/// Takes the setting at `index` out, if it is of one line; a section left empty stays a section.
+fn take_out(lines: &mut [String], index: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let is_parent = |lines: &[String], index: usize| {
+        let next = lines[index + 1..].iter().find(|line| !line.trim().is_empty());
+        next.is_some_and(|next| indent(next) > indent(&lines[index]))
+    };
+    if lines.get(index).is_none_or(|line| line.trim().is_empty()) || is_parent(lines, index) {
+        return false;
+    }
+    let depth = indent(&std::mem::take(&mut lines[index]));
+    let is_section = |line: &String| line.trim_end().ends_with(':') && indent(line) < depth;
+    if let Some(section) = lines[..index].iter().rposition(is_section)
+        && !is_parent(lines, section)
+    {
+        lines[section].push_str(" {}");
+    }
+    true
 }
 
 /// Settings changed by the environment and then by flags: where from, path, value.

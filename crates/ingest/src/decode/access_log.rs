@@ -209,7 +209,7 @@ fn parse_time(text: &[u8]) -> Option<i64> {
 fn duration_ms(text: &str) -> Result<f64, Fault> {
     let ms_per_unit = if text.contains('.') { 1_000.0 } else { 0.001 };
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let number = is_number.then(|| text.parse::<f64>().ok()).flatten();
+    let number = is_number.then(|| text.parse::<f64>().ok()).flatten().filter(|n| n.is_finite());
     let number = number.ok_or_else(|| {
         Fault::expected("duration", "seconds such as 0.012 or whole microseconds", text)
     })?;

@@ -55,8 +55,7 @@ impl Csv {
         for position in columns.len()..fields.len() {
             let field = fields.get(position);
             if !field.is_empty() {
-                let name = format!("column_{}", position + 1);
-                row.attribute(&name, AttributeValue::Text(field));
+                row.attribute(&unnamed(position), AttributeValue::Text(field));
             }
         }
         match message {
@@ -66,6 +65,11 @@ impl Csv {
         name_service(row, self.service.as_deref());
         Ok(())
     }
+}
+
+/// Key of what stands in a column without a name.
+fn unnamed(position: usize) -> String {
+    format!("column_{}", position + 1)
 }
 
 pub(super) fn decode(csv: &Csv, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
@@ -79,7 +83,11 @@ pub(super) fn decode(csv: &Csv, body: &[u8], sink: &mut Sink<'_>) -> Result<(), 
             let fields = splitter.split(header).map_err(|fault| {
                 Unreadable(format!("header: expected the names of the columns, but {fault}"))
             })?;
-            named = (0..fields.len()).map(|i| Column::named(fields.get(i))).collect::<Vec<_>>();
+            let name = |position| match fields.get(position).trim_ascii() {
+                "" => Column::Attribute(unnamed(position)),
+                name => Column::named(name),
+            };
+            named = (0..fields.len()).map(name).collect::<Vec<_>>();
             columns = &named;
         }
     }
@@ -150,13 +158,13 @@ mod tests {
 
     #[test]
     fn a_header_names_the_columns_or_is_passed_over() {
-        let body = "level;message;who\nINFO;hello;me\n";
+        let body = "level; message ;who;\nINFO;hello;me;x\n";
         let named = read("header: true, delimiter: \";\"", body);
         assert_eq!(named.only("message").as_deref(), Some("hello"));
-        assert_eq!(named.attributes(), [json!({"who": "me"})]);
+        assert_eq!(named.attributes(), [json!({"who": "me", "column_4": "x"})]);
         let mapped = read("header: true, delimiter: \";\", columns: [_, who, message]", body);
         assert_eq!(mapped.only("message").as_deref(), Some("me"));
-        assert_eq!(mapped.attributes(), [json!({"who": "hello"})]);
+        assert_eq!(mapped.attributes(), [json!({"who": "hello", "column_4": "x"})]);
         assert_eq!(read("header: true", "").events.num_rows(), 0);
     }
 

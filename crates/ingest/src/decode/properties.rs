@@ -64,7 +64,7 @@ fn formats() -> Formats {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn every_record_of_any_body_is_accepted_or_rejected(body in body()) {

@@ -43,7 +43,7 @@ async fn open_table(directory: &Path, log: Arc<dyn Log>) -> Arc<LakeTable> {
         checkpoint_commits: 5,
         ..quiet()
     };
-    LakeTable::open(&directory.join("lake"), TableSpec::logs(), config, log).await.unwrap()
+    LakeTable::open(&directory.join("logs"), TableSpec::logs(), config, log).await.unwrap()
 }
 
 /// The process that is killed: appends for ever and prints how many rows are acknowledged.

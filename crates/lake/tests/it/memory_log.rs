@@ -121,7 +121,7 @@ impl Log for MemoryLog {
         };
         let range = partition.range.subscribe();
         let entries =
-            stream::unfold((partition, range, from), |(partition, mut range, from)| async {
+            stream::unfold((partition, range, from), |(partition, mut range, from)| async move {
                 loop {
                     match partition.read(from, 1) {
                         Ok(entries) => match entries.into_iter().next() {

@@ -4,9 +4,13 @@ use std::process::ExitCode;
 
 use crate::{cli::ConfigArgs, config::Config, server::Server, telemetry};
 
+/// Our own crates say what happens, the libraries only what goes wrong.
+const DEFAULT_FILTER: &str = "warn,thalweg=info,thalweg_log=info,thalweg_ingest=info,\
+                              thalweg_lake=info,thalweg_query=info";
+
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
-    telemetry::start_logging(&config.logging, "info")?;
+    telemetry::start_logging(&config.logging, DEFAULT_FILTER)?;
     let metrics = telemetry::start_metrics()?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let server = Server::start(&config, metrics).await?;

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::server::Server;
+use crate::server::{Server, post};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients");
 
@@ -32,10 +32,8 @@ fn script(python: &PathBuf, name: &str, args: &[&str]) -> String {
 }
 
 fn send(server: &Server, lines: &str) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let request = reqwest::Client::new().post(format!("{}/api/v1/logs?format=ndjson", server.http));
-    let answer = runtime.block_on(request.body(lines.to_owned()).send()).unwrap();
-    assert_eq!(answer.status(), 200);
+    let (status, answer) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), lines);
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[test]

@@ -24,9 +24,30 @@ pub(crate) struct Server {
 /// The `thalweg` command, without the caller's configuration.
 pub(crate) fn thalweg() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
-    let own = std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_"));
-    own.for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_")) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Status and text of the answer to a `POST` of JSON.
+pub(crate) fn post(url: &str, body: &str) -> (u16, String) {
+    let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+    answer(request.body(body.to_owned()))
+}
+
+/// Text of the successful answer to a `GET`.
+pub(crate) fn get(url: &str) -> String {
+    let (status, text) = answer(reqwest::Client::new().get(url));
+    assert_eq!(status, 200, "{url}: {text}");
+    text
+}
+
+fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
 }
 
 impl Server {
@@ -39,12 +60,16 @@ impl Server {
     pub(crate) fn start_with(data_dir: &Path, config: Option<&Path>, settings: &[&str]) -> Self {
         let mut command = thalweg();
         command.args(["serve", "--data-dir"]).arg(data_dir);
-        config.into_iter().for_each(|config| drop(command.arg("--config").arg(config)));
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
         for listen in ["http", "otlp_grpc", "postgres"] {
             command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
         }
         command.args(["--set", "logging.json=true"]);
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         let mut process = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
         let (send, ready) = mpsc::channel();

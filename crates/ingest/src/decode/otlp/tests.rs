@@ -413,7 +413,7 @@ fn expected_members(members: &[KeyValue]) -> serde_json::Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn any_request_reads_the_same_from_both_encodings_and_as_its_messages_say(request in requests()) {
