@@ -21,11 +21,17 @@ pub fn parse_text(text: &str) -> Option<i64> {
 ///
 /// `None` when the text is no plain number or the time lies outside 1970–2262.
 pub fn parse_number(text: &str) -> Option<i64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+    parse_plain_number(text).or_else(|| {
         // Exponents are legal JSON, and rare enough for the slow way.
         let number: f64 = text.parse().ok().filter(|n| *n >= 0.0 && *n < i64::MAX as f64)?;
-        return parse_number(&format!("{number}"));
+        parse_plain_number(&format!("{number}"))
+    })
+}
+
+fn parse_plain_number(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
     }
     let whole: i64 = whole.parse().ok()?;
     let digits = match whole {
@@ -111,7 +117,7 @@ mod tests {
         ] {
             assert_eq!(parse_number(text), Some(1_700_000_000_500_000_000), "{text}");
         }
-        for text in ["-1", "1e400", "99999999999999999999", ".", "0x10"] {
+        for text in ["-1", "-0", "-0.0e1", "1e400", "99999999999999999999", ".", "0x10"] {
             assert_eq!(parse_number(text), None, "{text}");
         }
     }

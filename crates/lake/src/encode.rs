@@ -95,7 +95,8 @@ impl FileEncoder {
         sync_directory(self.path.parent().unwrap_or(&self.path))?;
         let found = file.metadata().map_err(LakeError::io(&self.path))?;
         let written = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let statistics = statistics::of_parquet(&metadata, &self.spec.file_schema());
+        let statistics =
+            statistics::of_parquet(&metadata, &self.spec.file_schema(), &self.spec.text_columns);
         Ok(DataFile {
             path: self.relative.clone(),
             date: self.date,
@@ -143,22 +144,24 @@ pub(crate) fn write_files(
     let batches = unify_dictionaries(batches)?;
     let rows = sorted_rows(spec, &batches)?;
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    let mut files = vec![];
-    for day in rows.chunk_by(|a, b| a.date() == b.date()) {
-        let schema = Arc::clone(&spec.schema);
-        let mut file = FileEncoder::create(root, spec, config, schema, day[0].date())?;
+    let write_day = |day: &[SortedRow]| {
+        let date = day.first().map_or(0, SortedRow::date);
+        let mut file = FileEncoder::create(root, spec, config, Arc::clone(&spec.schema), date)?;
         for rows in day.chunks(GATHER_ROWS) {
             let places: Vec<_> = rows.iter().map(|r| (r.batch as usize, r.row as usize)).collect();
             file.write(&interleave_record_batch(&batches, &places)?)?;
         }
-        files.push(file);
+        file.finish()
+    };
+    let mut files: Vec<DataFile> = vec![];
+    for day in rows.chunk_by(|a, b| a.date() == b.date()) {
+        let written = write_day(day).inspect_err(|_| {
+            // A full disk must not fill further with the files of each attempt.
+            files.iter().for_each(|file| drop(fs::remove_file(root.join(&file.path))));
+        });
+        files.push(written?);
     }
-    let finished: Vec<Result<DataFile>> = files.into_iter().map(FileEncoder::finish).collect();
-    if finished.iter().any(Result::is_err) {
-        // A full disk must not fill further with the files of each attempt.
-        finished.iter().flatten().for_each(|file| drop(fs::remove_file(root.join(&file.path))));
-    }
-    finished.into_iter().collect()
+    Ok(files)
 }
 
 /// A row's place in the buffered batches, and its place in the files.

@@ -93,6 +93,9 @@ pub enum LakeError {
         /// Rows of the output.
         found: usize,
     },
+    /// The table covers other offsets than those its writer has gone on from.
+    #[error("table `{0}` has been changed behind its writer, which starts again from its offsets")]
+    Overtaken(String),
     /// The writer was stopped before it had committed what was asked for.
     #[error("the writer of table `{0}` has stopped")]
     Stopped(String),

@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use chrono::{DateTime, SecondsFormat};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
@@ -18,16 +18,25 @@ use serde_json::{Map, Value};
 /// Other writers cut times in statistics down to the millisecond.
 const MILLISECOND_MICROS: i64 = 1_000;
 
-/// Statistics of a file just written, whose columns are those of `schema`.
-pub(crate) fn of_parquet(metadata: &ParquetMetaData, schema: &Schema) -> Statistics {
+/// Statistics of a file just written, whose columns are those of `schema`; those of `unbounded`
+/// columns without smallest and largest value.
+pub(crate) fn of_parquet(
+    metadata: &ParquetMetaData,
+    schema: &Schema,
+    unbounded: &[String],
+) -> Statistics {
     let rows = metadata.file_metadata().num_rows().max(0) as usize;
-    let groups = metadata.row_groups();
-    let columns = schema.fields().iter().enumerate();
-    let columns = columns.map(|(index, field)| of_column(groups, index, field.data_type()));
+    let column = |(index, field): (usize, &FieldRef)| {
+        let mut column = of_column(metadata.row_groups(), index, field.data_type());
+        if unbounded.contains(field.name()) {
+            (column.min_value, column.max_value) = (Precision::Absent, Precision::Absent);
+        }
+        column
+    };
     Statistics {
         num_rows: Precision::Exact(rows),
         total_byte_size: Precision::Absent,
-        column_statistics: columns.collect(),
+        column_statistics: schema.fields().iter().enumerate().map(column).collect(),
     }
 }
 
@@ -178,7 +187,7 @@ fn value_to_json(value: &ScalarValue) -> Option<Value> {
 pub(crate) fn from_json(json: Option<&str>, schema: &Schema, ours: bool) -> Statistics {
     let json = json.and_then(|json| serde_json::from_str::<Value>(json).ok()).unwrap_or_default();
     let rows = json["numRecords"].as_u64();
-    let column = |field: &arrow::datatypes::FieldRef| {
+    let column = |field: &FieldRef| {
         let name = field.name().as_str();
         let value = |kind: &str| value_from_json(&json[kind][name], field.data_type());
         let mut bounds = value("minValues").zip(value("maxValues"));

@@ -216,6 +216,9 @@ impl Table {
         change: impl FnOnce(&Snapshot) -> Option<Change>,
     ) -> Result<bool> {
         let mut delta = self.delta.lock().await;
+        if delta.version() != self.snapshots.current().version {
+            self.publish(delta.snapshot().await?); // could not be read when it was made
+        }
         let current = self.snapshots.current();
         let Some(change) = change(&current) else { return Ok(false) };
         let committed = delta.commit(&current, change).await;

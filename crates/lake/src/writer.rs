@@ -31,7 +31,9 @@ struct Buffer {
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
-    /// What the table covers once the buffer is committed.
+    /// What the table covers before the buffer is committed.
+    from: Offsets,
+    /// What it covers afterwards.
     offsets: Offsets,
     /// Whether `offsets` says more than the table does.
     moved: bool,
@@ -116,7 +118,7 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let Buffer { batches, rows, offsets, oldest_unix_millis, .. } =
+    let Buffer { batches, rows, from, offsets, oldest_unix_millis, .. } =
         std::mem::replace(buffer, Buffer::new(buffer.offsets.clone()));
     let (root, spec) = (table.root.clone(), Arc::clone(&table.spec));
     let config = table.config.clone();
@@ -126,7 +128,10 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();
     let change = Change { add, remove: vec![], offsets, data_change: true };
-    table.commit(|_| Some(change)).await?;
+    // Rows that are in the table by now, from an attempt that seemed to fail, must not come twice.
+    if !table.commit(|current| (current.offsets == from).then_some(change)).await? {
+        return Err(LakeError::Overtaken(table.spec.name.clone()));
+    }
     let label = || [("table", table.spec.name.clone())];
     metrics::counter!("thalweg_lake_rows_committed_total", &label()).increment(rows as u64);
     metrics::counter!("thalweg_lake_bytes_committed_total", &label()).increment(bytes);
@@ -157,6 +162,7 @@ impl Buffer {
             batches: vec![],
             rows: 0,
             bytes: 0,
+            from: offsets.clone(),
             offsets,
             moved: false,
             since: None,

@@ -191,7 +191,7 @@ impl Scanner<'_> {
             let text = if quoted {
                 self.phrase()?
             } else {
-                self.take_while(|char| !char.is_whitespace() && !(many && char == ','))
+                self.take_while(|char| !(char.is_whitespace() || many && char == ','))
             };
             if text.is_empty() && !quoted {
                 let message = "expected a value here, without a space before it".to_owned();

@@ -60,7 +60,7 @@ impl Server {
 
         let mut tables = Vec::new();
         for spec in [TableSpec::logs(), TableSpec::rejected()] {
-            let directory = config.data_dir.join("lake");
+            let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
         }

@@ -17,12 +17,12 @@ use thalweg_log::{Log, TopicPartition};
 use crate::memory_log::MemoryLog;
 
 /// 2026-11-24T00:00:00Z.
-pub const DAY_START_MICROS: i64 = 1_795_478_400_000_000;
-pub const DAY_MICROS: i64 = 86_400_000_000;
+pub(crate) const DAY_START_MICROS: i64 = 1_795_478_400_000_000;
+pub(crate) const DAY_MICROS: i64 = 86_400_000_000;
 const SERVICES: [&str; 3] = ["checkout", "auth", "search"];
 
 /// `rows` events from `number` on, one per millisecond from `start_micros`.
-pub fn events(number: u64, rows: usize, start_micros: i64) -> RecordBatch {
+pub(crate) fn events(number: u64, rows: usize, start_micros: i64) -> RecordBatch {
     let numbers = || number..number + rows as u64;
     let text = |f: &dyn Fn(u64) -> String| {
         Arc::new(StringArray::from_iter_values(numbers().map(f))) as ArrayRef
@@ -53,17 +53,17 @@ pub fn events(number: u64, rows: usize, start_micros: i64) -> RecordBatch {
 }
 
 /// Looks random, as trace ids do, but is known from the number.
-pub fn trace_id(number: u64) -> String {
+pub(crate) fn trace_id(number: u64) -> String {
     let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{mixed:016x}{:016x}", mixed.rotate_left(29))
 }
 
-pub fn log() -> Arc<MemoryLog> {
+pub(crate) fn log() -> Arc<MemoryLog> {
     MemoryLog::new(&[(topic::LOGS_CRITICAL, 1), (topic::LOGS_ROUTINE, 2)])
 }
 
 /// Appends events to the partitions in turn.
-pub async fn append(log: &MemoryLog, number: u64, rows: usize, start_micros: i64) {
+pub(crate) async fn append(log: &MemoryLog, number: u64, rows: usize, start_micros: i64) {
     let places = [(topic::LOGS_CRITICAL, 0), (topic::LOGS_ROUTINE, 0), (topic::LOGS_ROUTINE, 1)];
     let (topic, partition) = places[(number / rows as u64) as usize % places.len()];
     let batch = events(number, rows, start_micros);
@@ -71,7 +71,7 @@ pub async fn append(log: &MemoryLog, number: u64, rows: usize, start_micros: i64
 }
 
 /// Commits only when told to, and never maintains by itself.
-pub fn quiet() -> LakeConfig {
+pub(crate) fn quiet() -> LakeConfig {
     LakeConfig {
         flush_interval_ms: 3_600_000,
         maintenance_interval_secs: 3_600,
@@ -80,23 +80,27 @@ pub fn quiet() -> LakeConfig {
     }
 }
 
-pub async fn open(directory: &TempDir, config: LakeConfig, log: &Arc<MemoryLog>) -> Arc<LakeTable> {
+pub(crate) async fn open(
+    directory: &TempDir,
+    config: LakeConfig,
+    log: &Arc<MemoryLog>,
+) -> Arc<LakeTable> {
     let log = Arc::clone(log) as Arc<dyn Log>;
     LakeTable::open(directory.path(), TableSpec::logs(), config, log).await.unwrap()
 }
 
-pub fn session(table: &Arc<LakeTable>) -> SessionContext {
+pub(crate) fn session(table: &Arc<LakeTable>) -> SessionContext {
     let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     session.register_table("logs", Arc::clone(table) as _).unwrap();
     session
 }
 
-pub async fn rows(session: &SessionContext, sql: &str) -> Vec<RecordBatch> {
+pub(crate) async fn rows(session: &SessionContext, sql: &str) -> Vec<RecordBatch> {
     session.sql(sql).await.unwrap().collect().await.unwrap()
 }
 
 /// The single integer a query answers with.
-pub async fn number(session: &SessionContext, sql: &str) -> i64 {
+pub(crate) async fn number(session: &SessionContext, sql: &str) -> i64 {
     let batches = rows(session, sql).await;
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "{sql}");
     let batch = batches.iter().find(|batch| batch.num_rows() == 1).unwrap();
@@ -104,13 +108,13 @@ pub async fn number(session: &SessionContext, sql: &str) -> i64 {
 }
 
 /// The plan of a query with what each operator did.
-pub async fn explain(session: &SessionContext, sql: &str) -> String {
+pub(crate) async fn explain(session: &SessionContext, sql: &str) -> String {
     let batches = rows(session, &format!("EXPLAIN ANALYZE {sql}")).await;
     arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
 }
 
 /// Number of events, none of which may be there twice.
-pub async fn count(session: &SessionContext) -> i64 {
+pub(crate) async fn count(session: &SessionContext) -> i64 {
     let twice = "SELECT count(*) - count(DISTINCT event_id) FROM logs";
     assert_eq!(number(session, twice).await, 0, "an event is there twice");
     number(session, "SELECT count(*) FROM logs").await

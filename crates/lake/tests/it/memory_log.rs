@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use thalweg_log::{Appended, Entry, Log, LogError, Offset, OffsetRange, Result, TopicPartition};
 use tokio::sync::watch;
 
-pub struct MemoryLog {
+pub(crate) struct MemoryLog {
     partitions: BTreeMap<TopicPartition, Arc<Partition>>,
     committed: Mutex<BTreeMap<(String, TopicPartition), Offset>>,
 }
@@ -23,7 +23,7 @@ struct Partition {
 }
 
 impl MemoryLog {
-    pub fn new(topics: &[(&str, u32)]) -> Arc<Self> {
+    pub(crate) fn new(topics: &[(&str, u32)]) -> Arc<Self> {
         let places = topics.iter().flat_map(|&(topic, partitions)| {
             (0..partitions).map(move |partition| TopicPartition::new(topic, partition))
         });
@@ -36,7 +36,7 @@ impl MemoryLog {
     }
 
     /// Drops everything that all groups have committed.
-    pub fn drop_committed(&self) {
+    pub(crate) fn drop_committed(&self) {
         for (at, partition) in &self.partitions {
             let committed = self.committed.lock();
             let groups = committed.iter().filter(|((_, place), _)| place == at);
@@ -46,7 +46,7 @@ impl MemoryLog {
         }
     }
 
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.partitions.values().map(|partition| partition.range.borrow().end).sum()
     }
 
