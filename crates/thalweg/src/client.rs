@@ -32,7 +32,6 @@ pub(crate) struct Accepted {
 /// Why a record was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct RecordError {
-    pub(crate) index: u64,
     pub(crate) reason: String,
 }
 

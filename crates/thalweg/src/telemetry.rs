@@ -1,5 +1,7 @@
 //! The server's own logs and metrics.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -17,7 +19,8 @@ pub(crate) fn start_logging(config: &Logging, default_filter: &str) -> anyhow::R
         format!("logging.filter: `{filter}` is no filter such as info,thalweg_lake=debug")
     })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     if config.json {
         registry.with(layer.json()).try_init()?;
     } else {

@@ -37,7 +37,7 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 const TRIES: u32 = 40;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Rejected records whose reasons are printed for each file.
+/// Different reasons of rejected records that are printed for each file.
 const REASONS_SHOWN: usize = 5;
 
 pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
@@ -55,10 +55,7 @@ async fn ingest(args: &IngestArgs) -> anyhow::Result<ExitCode> {
             Ok(summary) => bars.suspend(|| print!("{summary}")),
             Err(error) => {
                 failures += 1;
-                bars.suspend(|| {
-                    eprintln!("{}: {error:#}", path.display());
-                    eprintln!("  run the same command again to go on where this stopped");
-                });
+                bars.suspend(|| eprintln!("{}: {error:#}", path.display()));
             }
         }
     }
@@ -87,7 +84,8 @@ struct Summary {
     name: String,
     progress: Progress,
     unchanged: bool,
-    reasons: Vec<RecordError>,
+    /// Different reasons for which records were rejected.
+    reasons: Vec<String>,
 }
 
 impl File<'_> {
@@ -131,14 +129,17 @@ impl File<'_> {
                 anyhow::Ok((piece, answer))
             })
             .buffered(CHUNKS_IN_FLIGHT);
-        let mut reasons = Vec::new();
+        let mut reasons: Vec<String> = Vec::new();
         while let Some(answer) = answers.next().await {
             let (piece, answer) = answer?;
             progress.offset = piece.end;
             progress.accepted += answer.accepted + piece.skipped;
             progress.rejected += answer.rejected;
-            reasons.extend(answer.errors);
-            reasons.truncate(REASONS_SHOWN);
+            for RecordError { reason, .. } in answer.errors {
+                if reasons.len() < REASONS_SHOWN && !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
             state.save(&progress)?;
             bar.set_position(progress.offset);
             bar.set_message(format!(
@@ -196,7 +197,10 @@ impl File<'_> {
             tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
-        bail!("gave up after {TRIES} tries: {reason}")
+        bail!(
+            "gave up after {TRIES} tries: {reason}; run the same command again to go on where this \
+             stopped"
+        )
     }
 }
 
@@ -253,10 +257,10 @@ impl std::fmt::Display for Summary {
             write!(f, " (nothing new since the last run; --again sends it again)")?;
         }
         writeln!(f)?;
-        for RecordError { reason, .. } in &self.reasons {
+        for reason in &self.reasons {
             writeln!(f, "  rejected: {reason}")?;
         }
-        if rejected > self.reasons.len() as u64 {
+        if rejected > 0 {
             writeln!(f, "  all rejected records are in table `rejected`")?;
         }
         Ok(())
