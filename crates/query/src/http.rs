@@ -321,3 +321,15 @@ async fn tail_logs(
 fn query_string_fault(rejection: QueryRejection) -> QueryError {
     QueryError::parameter("query string", rejection.body_text())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described() {
+        let description = ApiDoc::openapi();
+        let paths: Vec<&str> = description.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["/api/v1/logs", "/api/v1/logs/tail", "/api/v1/sql"]);
+    }
+}

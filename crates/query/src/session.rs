@@ -15,7 +15,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContex
 use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
 
 use crate::config::{FileFormat, FileTableConfig, QueryConfig};
-use crate::{NamedTable, QueryError};
+use crate::{NamedTable, QueryError, pg_functions};
 
 /// Name of the database that Postgres clients see.
 pub(crate) const CATALOG: &str = "thalweg";
@@ -52,6 +52,7 @@ pub(crate) async fn build(
         ),
     );
     setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
+    pg_functions::register(&context);
     // After the catalog, which rebuilds the session's state.
     datafusion_functions_json::register_all(&mut context)?;
     for NamedTable { name, provider } in tables {

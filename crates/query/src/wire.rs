@@ -6,6 +6,7 @@
 
 mod connection;
 mod handler;
+mod rewrites;
 mod statements;
 
 use std::future::Future;

@@ -19,16 +19,16 @@ use futures::{Sink, SinkExt};
 use tokio::net::TcpStream;
 
 use super::handler::QueryHandler;
+use crate::pg_functions::POSTGRES_VERSION;
 
 /// Delay between two looks at a connection whose client has sent something while a query runs.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// The message a client ends a connection with (protocol chapter "Message Formats").
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
-/// Settings that clients read at the start, where pgwire's defaults are not ours. Clients adapt
-/// to the version; 15 is the newest that none of the supported psql versions warns about.
+/// Settings that clients read at the start, where pgwire's defaults are not ours.
 const SERVER_PARAMETERS: [(&str, &str); 3] = [
-    ("server_version", concat!("15.0 (thalweg ", env!("CARGO_PKG_VERSION"), ")")),
+    ("server_version", POSTGRES_VERSION),
     ("is_superuser", "off"),
     ("default_transaction_read_only", "on"),
 ];

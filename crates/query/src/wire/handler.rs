@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::DataType;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -33,6 +35,7 @@ use datafusion_postgres::{DfSessionService, Parser, QueryHook};
 use futures::future::{self, BoxFuture, Either, Shared};
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
 
+use super::rewrites::rewrite;
 use super::statements::{Planner, session_hooks};
 use crate::{Limits, QueryEngine, QueryError, RunningQuery};
 
@@ -94,16 +97,39 @@ impl QueryHandler {
 
 /// The rows of a query as messages, until the client cancels it.
 fn rows(query: RunningQuery, format: &Format, cancelled: Cancelled) -> PgWireResult<Response> {
+    // The same Postgres types come out of the query's schema and of the widened one.
     let fields = Arc::new(arrow_schema_to_pg_fields(query.schema(), format, None)?);
     let row_fields = fields.clone();
     let batches = stream::try_unfold((query, cancelled), next_batch);
     let rows = batches.flat_map(move |batch| {
         stream::iter(match batch {
-            Ok(batch) => encode_recordbatch(row_fields.clone(), batch).collect(),
+            Ok(batch) => match widen_int8(&batch) {
+                Ok(batch) => encode_recordbatch(row_fields.clone(), batch).collect(),
+                Err(error) => vec![Err(wire_error(QueryError::Internal(error.to_string())))],
+            },
             Err(error) => vec![Err(error)],
         })
     });
     Ok(Response::Query(QueryResponse::new(fields, rows)))
+}
+
+/// Eight-bit integers as sixteen-bit ones: arrow-pg calls them `int2`, but writes one byte in the
+/// binary format where clients read two.
+fn widen_int8(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    if !schema.fields().iter().any(|field| *field.data_type() == DataType::Int8) {
+        return Ok(batch.clone());
+    }
+    let widened = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        if *field.data_type() != DataType::Int8 {
+            return Ok((field.clone(), column.clone()));
+        }
+        let field = field.as_ref().clone().with_data_type(DataType::Int16);
+        Ok((Arc::new(field), cast(column, &DataType::Int16)?))
+    });
+    let (fields, columns): (Vec<FieldRef>, Vec<_>) =
+        widened.collect::<Result<Vec<_>, ArrowError>>()?.into_iter().unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 type BatchAndRest = Option<(RecordBatch, (RunningQuery, Cancelled))>;
@@ -158,7 +184,7 @@ impl SimpleQueryHandler for QueryHandler {
                     continue 'statements;
                 }
             }
-            let statement = DfStatement::Statement(Box::new(statement));
+            let statement = DfStatement::Statement(Box::new(rewrite(statement)));
             let plan = self.engine.plan(statement).await.map_err(wire_error)?;
             answers.push(Either::Right(self.start(client, plan).await?));
         }

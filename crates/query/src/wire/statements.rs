@@ -21,6 +21,7 @@ use datafusion_postgres::pgwire::api::results::{Response, Tag};
 use datafusion_postgres::pgwire::error::PgWireResult;
 
 use super::handler::wire_error;
+use super::rewrites::rewrite;
 use crate::{QueryEngine, QueryError};
 
 /// Settings that datafusion-postgres keeps in the connection.
@@ -134,7 +135,7 @@ impl QueryHook for Planner {
         _context: &SessionContext,
         _client: &(dyn ClientInfo + Send + Sync),
     ) -> Option<PgWireResult<LogicalPlan>> {
-        let statement = DfStatement::Statement(Box::new(statement.clone()));
+        let statement = DfStatement::Statement(Box::new(rewrite(statement.clone())));
         Some(self.engine.plan(statement).await.map_err(wire_error))
     }
 

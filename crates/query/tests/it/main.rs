@@ -1,5 +1,7 @@
 //! Real clients against real ports: HTTP, psql and psycopg over tables of events.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod logs;
 mod serving;
 mod sql;

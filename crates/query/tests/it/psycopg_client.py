@@ -85,6 +85,17 @@ with psycopg.connect(dsn, autocommit=True) as connection:
     except psycopg.errors.QueryCanceled:
         assert time.monotonic() - started < 5
 
+    # ... and amid its rows.
+    with connection.cursor() as cursor:
+        try:
+            for (value,) in cursor.stream("SELECT value FROM generate_series(1, 9000000000000)"):
+                if value == 1000:
+                    connection.cancel()
+            raise AssertionError("not cancelled")
+        except psycopg.errors.QueryCanceled:
+            pass
+    check(connection.execute("SELECT 3").fetchone(), (3,))
+
 # Transactions, as drivers begin them on their own.
 with psycopg.connect(dsn) as connection:
     with connection.transaction():
