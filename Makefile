@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 
 VENV := $(CARGO_TARGET_DIR)/venv
 PYTHON := $(VENV)/bin/python
-export THALWEG_PYTHON = $(PYTHON)
+export CLIENTS_PYTHON = $(PYTHON)
 BINARY := $(CARGO_TARGET_DIR)/release/thalweg
 FUZZ_SECONDS ?= 60
 

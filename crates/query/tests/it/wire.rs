@@ -147,7 +147,7 @@ async fn psql_points_at_a_syntax_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psycopg_runs_queries_with_parameters_in_text_and_binary() {
-    let candidates = [std::env::var("THALWEG_PYTHON").ok(), Some("python3".into())];
+    let candidates = [std::env::var("CLIENTS_PYTHON").ok(), Some("python3".into())];
     let has_psycopg = |python: &String| {
         let mut command = Command::new(python);
         command.args(["-c", "import psycopg"]).stderr(Stdio::null());

@@ -129,7 +129,7 @@ pub(crate) fn committed_rows(table: &Path) -> anyhow::Result<u64> {
 
 fn python(script: &str, argument: &str) -> anyhow::Result<Value> {
     let python =
-        std::env::var("THALWEG_PYTHON").context("THALWEG_PYTHON is not set; use `make bench`")?;
+        std::env::var("CLIENTS_PYTHON").context("CLIENTS_PYTHON is not set; use `make bench`")?;
     let script = format!("{}/../../clients/{script}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(python).args([&script, argument]).output()?;
     ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));

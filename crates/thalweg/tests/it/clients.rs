@@ -11,11 +11,11 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients");
 
 /// The Python of `make test`, with the clients installed.
 fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("THALWEG_PYTHON").map(PathBuf::from);
+    let python = std::env::var_os("CLIENTS_PYTHON").map(PathBuf::from);
     let python = python.filter(|python| python.exists());
     if python.is_none() {
         eprintln!(
-            "SKIPPED: THALWEG_PYTHON is not set (`make test` does), so Python clients were NOT tested"
+            "SKIPPED: CLIENTS_PYTHON is not set (`make test` does), so Python clients were NOT tested"
         );
     }
     python
