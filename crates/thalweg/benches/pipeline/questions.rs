@@ -75,8 +75,8 @@ pub(crate) fn ask(server: &BenchServer, data: &Path) -> anyhow::Result<()> {
     let text =
         |answer: &Value| answer["rows"][0][0].as_str().map(str::to_owned).context("a row of text");
     let trace = text(&sql("SELECT trace_id FROM logs WHERE service = 'shipping' LIMIT 1")?)?;
-    let middle = "SELECT CAST(CAST(min(timestamp) + (max(timestamp) - min(timestamp)) / 2 AS TIMESTAMP) AS VARCHAR) FROM logs WHERE service = 'search'";
-    let from = text(&sql(middle)?).or_else(|_| text(&sql("SELECT CAST(CAST(max(timestamp) - INTERVAL '60 seconds' AS TIMESTAMP) AS VARCHAR) FROM logs WHERE service = 'search'")?))?;
+    let late = "SELECT to_char(max(timestamp) - INTERVAL '60 seconds', '%Y-%m-%d %H:%M:%S') FROM logs WHERE service = 'search'";
+    let from = text(&sql(late)?)?;
     let fill = |query: &str| query.replace("{trace}", &trace).replace("{from}", &from);
 
     let theirs: Vec<String> = QUESTIONS.iter().map(|q| fill(q.duckdb.unwrap_or(q.ours))).collect();
