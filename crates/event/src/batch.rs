@@ -507,7 +507,12 @@ impl Row<'_, '_> {
 
     /// Whether a service was named, by the event or by the context.
     pub fn has_service(&self) -> bool {
-        self.builder.service.get().is_some() || self.builder.context.default_service.is_some()
+        self.service_name().is_some()
+    }
+
+    /// The service the event is of, as named so far by it or else by the context.
+    pub fn service_name(&self) -> Option<&str> {
+        self.builder.service.get().or(self.builder.context.default_service)
     }
 }
 

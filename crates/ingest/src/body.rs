@@ -13,6 +13,7 @@ use crate::{
     admission::{Admission, Permit, SMALL_BODY_BYTES},
     error::IngestError,
     meters,
+    sender::Sender,
 };
 
 /// Decompressed at a time, so that limits are checked before much memory is used.
@@ -71,7 +72,7 @@ pub(crate) struct Payload {
     pub(crate) permit: Permit,
 }
 
-/// Receives `body`, having its bytes admitted as they arrive.
+/// Receives the `body` that `sender` sends, having its bytes admitted as they arrive.
 ///
 /// # Errors
 /// [`IngestError::TooLarge`], [`IngestError::TooSlow`], [`IngestError::Overloaded`];
@@ -80,10 +81,11 @@ pub(crate) async fn receive(
     body: &mut Body,
     encoding: Encoding,
     admission: &Arc<Admission>,
+    sender: &Sender,
     limits: BodyLimits,
 ) -> Result<Payload, IngestError> {
     let received =
-        tokio::time::timeout(limits.timeout, collect(body, admission, limits.wire_bytes));
+        tokio::time::timeout(limits.timeout, collect(body, admission, sender, limits.wire_bytes));
     let (bytes, permit) = received.await.map_err(|_| IngestError::TooSlow(limits.timeout))??;
     Ok(Payload { encoding, bytes, permit })
 }
@@ -106,11 +108,12 @@ pub(crate) async fn discard(mut body: Body, limits: BodyLimits) {
 async fn collect(
     body: &mut Body,
     admission: &Arc<Admission>,
+    sender: &Sender,
     limit: usize,
 ) -> Result<(Bytes, Permit), IngestError> {
     let too_large = || IngestError::TooLarge { limit, stage: "on the wire" };
     let declared = body.size_hint();
-    let mut permit = admission.enter(declared.exact())?;
+    let mut permit = admission.enter(sender, declared.exact())?;
     if declared.lower() > limit as u64 {
         return Err(too_large());
     }

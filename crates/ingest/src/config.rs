@@ -83,6 +83,8 @@ impl IngestConfig {
         in_range("decompressed_limit_bytes", decompressed, 1..=most)?;
         in_range("body_limit_bytes", self.body_limit_bytes as u64, 1..=decompressed)?;
         in_range("body_timeout_secs", self.body_timeout_secs, 1..=3600)?;
+        let client_limit = admission.client_limit_bytes;
+        in_range("admission.client_limit_bytes", client_limit, decompressed..=u64::MAX)?;
         in_range("admission.max_requests", admission.max_requests, 1..=1_000_000)?;
         in_range("duplicates.window_secs", duplicates.window_secs, 0..=86_400)?;
         in_range("duplicates.max_ids", duplicates.max_ids as u64, 1..=1 << 30)

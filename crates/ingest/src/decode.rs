@@ -21,6 +21,9 @@ pub use access_log::AccessLog;
 pub use csv::{Csv, CsvConfig, FormatType};
 pub use format::{BodyFormat, FormatError, Formats, FormatsConfig, LineFormat, decode};
 
+use std::collections::BTreeSet;
+
+use thalweg_access::Services;
 use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row};
 
 /// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
@@ -44,6 +47,7 @@ pub struct Sink<'c> {
     id_prefix: Option<&'c str>,
     id_start: u64,
     id: String,
+    services: Option<Services>,
 }
 
 impl<'c> Sink<'c> {
@@ -58,6 +62,7 @@ impl<'c> Sink<'c> {
             id_prefix: None,
             id_start: 0,
             id: String::new(),
+            services: None,
         }
     }
 
@@ -66,6 +71,13 @@ impl<'c> Sink<'c> {
     #[must_use]
     pub fn with_ids(mut self, prefix: &'c str, start: u64) -> Self {
         (self.id_prefix, self.id_start) = (Some(prefix), start);
+        self
+    }
+
+    /// Takes only events of `services`, if there is a list.
+    #[must_use]
+    pub fn with_services(mut self, services: Option<Services>) -> Self {
+        self.services = services;
         self
     }
 
@@ -86,7 +98,10 @@ impl<'c> Sink<'c> {
             write!(self.id, "{prefix}:{position}").expect("writing to a String cannot fail");
             row.event_id(&self.id);
         }
-        if let Err(fault) = read(&mut row).and_then(|()| row.commit()) {
+        let services = self.services.as_deref();
+        let read = read(&mut row)
+            .and_then(|()| services.map_or(Ok(()), |services| allowed(&row, services)));
+        if let Err(fault) = read.and_then(|()| row.commit()) {
             self.rejected.push(self.format, index, &fault, original);
             if self.faults.len() < MAX_REPORTED_FAULTS {
                 self.faults.push((index, fault));
@@ -98,6 +113,15 @@ impl<'c> Sink<'c> {
     pub fn records(&self) -> usize {
         self.records
     }
+}
+
+/// Whether the sender may send events of the row's service.
+fn allowed(row: &Row<'_, '_>, services: &BTreeSet<String>) -> Result<(), Fault> {
+    let found = row.service_name().unwrap_or_default();
+    if services.contains(found) {
+        return Ok(());
+    }
+    Err(Fault::expected("service", "one of those that the token is limited to", found))
 }
 
 /// Service of events of which neither they nor the request nor the format name one

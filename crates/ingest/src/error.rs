@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use thalweg_access::NoGate;
 use thalweg_log::LogError;
 use tonic::Code;
 
@@ -37,6 +38,9 @@ pub enum IngestError {
     /// The log took nothing, or not all; what it took is known by its ids.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// An endpoint is served without access control.
+    #[error(transparent)]
+    NoGate(#[from] NoGate),
     /// A decoder panicked on the body.
     #[error("internal error while decoding; the body was not stored")]
     Internal,
@@ -94,7 +98,9 @@ impl IngestError {
                 ("log_unavailable", Http::SERVICE_UNAVAILABLE, Code::Unavailable)
             }
             Self::Log(_) => ("log_failed", Http::INTERNAL_SERVER_ERROR, Code::Internal),
-            Self::Internal => ("internal", Http::INTERNAL_SERVER_ERROR, Code::Internal),
+            Self::NoGate(_) | Self::Internal => {
+                ("internal", Http::INTERNAL_SERVER_ERROR, Code::Internal)
+            }
         }
     }
 }

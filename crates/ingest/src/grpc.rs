@@ -25,6 +25,7 @@ use crate::{
     error::IngestError,
     meters,
     pipeline::{Accepted, Ingest, OTLP_PROTOBUF, Request},
+    sender::Sender,
 };
 
 /// Path of the service's only method.
@@ -33,7 +34,8 @@ pub const EXPORT_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsServic
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// The gRPC service of `ingest`, to be served over HTTP/2 with `ConnectInfo<SocketAddr>`.
+/// The gRPC service of `ingest`, to be served over HTTP/2 with `ConnectInfo<SocketAddr>`
+/// behind a `thalweg_access::Gate`.
 pub fn router(ingest: Arc<Ingest>) -> Router {
     let unknown =
         async || Status::unimplemented("the only method is LogsService/Export").into_http::<Body>();
@@ -64,7 +66,9 @@ async fn accept(
     let encoding = Encoding::of(parts.headers.get("grpc-encoding"))?;
     let limits = ingest.limits();
     let limits = BodyLimits { wire_bytes: limits.wire_bytes + PREFIX_BYTES, ..limits };
-    let mut payload = body::receive(&mut body, encoding, ingest.admission(), limits).await?;
+    let sender = Sender::of(&parts.extensions)?;
+    let admission = ingest.admission();
+    let mut payload = body::receive(&mut body, encoding, admission, &sender, limits).await?;
     take_prefix(&mut payload)?;
     let request = Request {
         format: OTLP_PROTOBUF.to_owned(),

@@ -24,9 +24,11 @@ use crate::{
     error::IngestError,
     meters,
     pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, Request},
+    sender::Sender,
 };
 
-/// The HTTP endpoints of `ingest`, to be served with `ConnectInfo<SocketAddr>`.
+/// The HTTP endpoints of `ingest`, to be served with `ConnectInfo<SocketAddr>` behind a
+/// `thalweg_access::Gate`.
 pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/api/v1/logs", post(post_logs))
@@ -198,7 +200,9 @@ async fn accept(
         let encoding = Encoding::of(parts.headers.get(CONTENT_ENCODING))?;
         request.client_ip =
             parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
-        let payload = body::receive(&mut body, encoding, ingest.admission(), ingest.limits());
+        let sender = Sender::of(&parts.extensions)?;
+        let (admission, limits) = (ingest.admission(), ingest.limits());
+        let payload = body::receive(&mut body, encoding, admission, &sender, limits);
         Ok((request, payload.await?))
     };
     match payload.await {

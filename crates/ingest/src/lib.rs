@@ -24,9 +24,11 @@ mod meters;
 mod pipeline;
 mod recall;
 mod route;
+mod sender;
 
 pub use admission::AdmissionConfig;
 pub use config::{ConfigError, IngestConfig};
 pub use dedup::DuplicatesConfig;
 pub use error::IngestError;
 pub use pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, OpenError, Request};
+pub use sender::Sender;

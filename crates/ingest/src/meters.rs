@@ -14,6 +14,10 @@ pub(crate) const STORE_SECONDS: &str = "thalweg_ingest_store_seconds";
 pub(crate) const REFUSED: &str = "thalweg_ingest_refused_total";
 pub(crate) const IN_FLIGHT_BYTES: &str = "thalweg_ingest_in_flight_bytes";
 pub(crate) const IN_FLIGHT_LIMIT_BYTES: &str = "thalweg_ingest_in_flight_limit_bytes";
+pub(crate) const CLIENT_BYTES: &str = "thalweg_ingest_client_in_flight_max_bytes";
+pub(crate) const CLIENT_LIMIT_BYTES: &str = "thalweg_ingest_client_in_flight_limit_bytes";
+pub(crate) const REQUESTS: &str = "thalweg_ingest_requests";
+pub(crate) const REQUESTS_LIMIT: &str = "thalweg_ingest_requests_limit";
 pub(crate) const KNOWN_IDS: &str = "thalweg_ingest_known_ids";
 pub(crate) const IDS_FORGOTTEN_EARLY: &str = "thalweg_ingest_ids_forgotten_early_total";
 
@@ -29,6 +33,14 @@ pub(crate) fn describe() {
     describe_counter!(REFUSED, "Requests not accepted, by reason");
     describe_gauge!(IN_FLIGHT_BYTES, Unit::Bytes, "Bytes of bodies not yet stored");
     describe_gauge!(IN_FLIGHT_LIMIT_BYTES, Unit::Bytes, "Limit of bytes not yet stored");
+    describe_gauge!(
+        CLIENT_BYTES,
+        Unit::Bytes,
+        "Bytes of bodies not yet stored, of the client that has most"
+    );
+    describe_gauge!(CLIENT_LIMIT_BYTES, Unit::Bytes, "Limit of bytes not yet stored, per client");
+    describe_gauge!(REQUESTS, "Requests not yet answered");
+    describe_gauge!(REQUESTS_LIMIT, "Limit of requests not yet answered");
     describe_gauge!(KNOWN_IDS, "Ids of stored events that are remembered");
     describe_counter!(
         IDS_FORGOTTEN_EARLY,

@@ -1,7 +1,7 @@
 //! From the bytes of a body to durable events.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     thread::available_parallelism,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -29,6 +29,7 @@ use crate::{
     meters,
     recall::recall,
     route::{Part, Routes},
+    sender::Sender,
 };
 
 /// Name of OTLP in protobuf among the formats.
@@ -137,7 +138,7 @@ impl Ingest {
         }))
     }
 
-    /// Stores the events of `body`; resolves once they are durable.
+    /// Stores the events of `body`, on this process' own word; resolves once they are durable.
     ///
     /// Dropping the future while it decodes stores nothing; later, it stores everything.
     ///
@@ -152,7 +153,8 @@ impl Ingest {
         if body.len() > limit {
             return Err(IngestError::TooLarge { limit, stage: "in memory" });
         }
-        let mut permit = self.admission.enter(Some(body.len() as u64))?;
+        let address = request.client_ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let mut permit = self.admission.enter(&Sender::anyone(address), Some(body.len() as u64))?;
         permit.take(body.len())?;
         self.process(request, Payload { encoding: Encoding::Identity, bytes: body, permit }).await
     }
@@ -165,6 +167,11 @@ impl Ingest {
     /// Names of the formats that a [`Request`] can have.
     pub fn format_names(&self) -> impl Iterator<Item = &str> {
         self.formats.names().chain([OTLP_PROTOBUF, OTLP_JSON])
+    }
+
+    /// Shows in metrics what is in the works now.
+    pub fn show_limits(&self) {
+        self.admission.show();
     }
 
     pub(crate) fn admission(&self) -> &Arc<Admission> {
@@ -245,6 +252,7 @@ impl Ingest {
             sink = sink.with_ids(prefix, *start);
         }
         let (body, permit) = inflated.finish();
+        sink = sink.with_services(permit.services().cloned());
         decode::decode(self.format(&request.format)?, &body, &mut sink)?;
         drop(body);
 

@@ -7,6 +7,7 @@ mod answers;
 mod bodies;
 mod duplicates;
 mod embedded_log;
+mod limited;
 mod memory_log;
 mod otlp;
 mod overload;

@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::Router;
+use axum::{Extension, Router};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
+use thalweg_access::{Caller, Principal};
 use thalweg_ingest::{Ingest, IngestConfig, grpc, http};
 use thalweg_log::Log;
 use tokio::net::TcpListener;
@@ -21,10 +22,20 @@ impl Server {
     }
 
     pub(crate) async fn with_config(log: Arc<dyn Log>, config: IngestConfig) -> Self {
+        Self::behind(log, config, |routes| routes.layer(Extension(Caller(Principal::anyone()))))
+            .await
+    }
+
+    /// A server with something before its routes that says who the caller is.
+    pub(crate) async fn behind(
+        log: Arc<dyn Log>,
+        config: IngestConfig,
+        gate: impl Fn(Router) -> Router,
+    ) -> Self {
         let ingest = Ingest::open(log, config).await.unwrap();
         Self {
-            http: serve(http::router(Arc::clone(&ingest))).await,
-            grpc: serve(grpc::router(ingest)).await,
+            http: serve(gate(http::router(Arc::clone(&ingest)))).await,
+            grpc: serve(gate(grpc::router(ingest))).await,
             client: Client::new(),
         }
     }
