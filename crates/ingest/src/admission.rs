@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread::available_parallelism,
 };
 
 use metrics::gauge;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use thalweg_access::Services;
+use tokio::sync::Semaphore;
 
 use crate::{
     error::IngestError,
@@ -69,8 +71,17 @@ pub(crate) struct Admission {
     limits: AdmissionConfig,
     bytes: AtomicU64,
     requests: AtomicU64,
-    /// Bytes of each client that has a request in the works.
-    clients: Mutex<HashMap<Client, Arc<AtomicU64>>>,
+    /// What each client uses that has a request in the works.
+    clients: Mutex<HashMap<Client, Arc<Used>>>,
+}
+
+/// What a client uses.
+#[derive(Debug)]
+struct Used {
+    bytes: AtomicU64,
+    /// One for each processor: more large bodies of one client do not stand in the line for them,
+    /// so that the line is short for the others.
+    turns: Arc<Semaphore>,
 }
 
 /// The right to be processed, and the bytes taken so far; given back when dropped.
@@ -79,7 +90,7 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     bytes: u64,
     client: Client,
-    client_bytes: Arc<AtomicU64>,
+    used: Arc<Used>,
     services: Option<Services>,
 }
 
@@ -111,16 +122,16 @@ impl Admission {
         let limit = if small { limit } else { large_share(limit) };
         add_within(&self.requests, 1, limit).ok_or(IngestError::Overloaded("requests"))?;
         let client = sender.client();
-        let client_bytes = Arc::clone(self.clients.lock().entry(client).or_default());
+        let used = Arc::clone(self.clients.lock().entry(client).or_default());
         let services = sender.principal.services().cloned();
-        Ok(Permit { admission: Arc::clone(self), bytes: 0, client, client_bytes, services })
+        Ok(Permit { admission: Arc::clone(self), bytes: 0, client, used, services })
     }
 
     /// Shows what is in the works, for metrics that are about to be read.
     pub(crate) fn show(&self) {
         gauge!(meters::REQUESTS).set(self.requests.load(Relaxed) as f64);
         let clients = self.clients.lock();
-        let most = clients.values().map(|bytes| bytes.load(Relaxed)).max().unwrap_or(0);
+        let most = clients.values().map(|used| used.bytes.load(Relaxed)).max().unwrap_or(0);
         gauge!(meters::CLIENT_BYTES).set(most as f64);
     }
 }
@@ -134,10 +145,10 @@ impl Permit {
         let (bytes, limits) = (bytes as u64, &self.admission.limits);
         let small = self.bytes + bytes <= SMALL_BODY_BYTES as u64;
         let limit = if small { limits.in_flight_limit_bytes } else { limits.large_share_bytes() };
-        add_within(&self.client_bytes, bytes, limits.client_limit_bytes)
+        add_within(&self.used.bytes, bytes, limits.client_limit_bytes)
             .ok_or(IngestError::Overloaded("bytes of this client"))?;
         if add_within(&self.admission.bytes, bytes, limit).is_none() {
-            self.client_bytes.fetch_sub(bytes, Relaxed);
+            self.used.bytes.fetch_sub(bytes, Relaxed);
             return Err(IngestError::Overloaded("bytes"));
         }
         self.bytes += bytes;
@@ -145,9 +156,21 @@ impl Permit {
         Ok(())
     }
 
+    /// The client's turns to have a large body decoded.
+    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.used.turns)
+    }
+
     /// The only services whose events the sender may send; `None` for all.
     pub(crate) fn services(&self) -> Option<&Services> {
         self.services.as_ref()
+    }
+}
+
+impl Default for Used {
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, Into::into);
+        Self { bytes: AtomicU64::new(0), turns: Arc::new(Semaphore::new(processors)) }
     }
 }
 
@@ -157,9 +180,9 @@ impl Drop for Permit {
         self.admission.bytes.fetch_sub(self.bytes, Relaxed);
         gauge!(meters::IN_FLIGHT_BYTES).decrement(self.bytes as f64);
         let mut clients = self.admission.clients.lock();
-        self.client_bytes.fetch_sub(self.bytes, Relaxed);
+        self.used.bytes.fetch_sub(self.bytes, Relaxed);
         // Only this permit and the map know it: the client has nothing else in the works.
-        if Arc::strong_count(&self.client_bytes) == 2 {
+        if Arc::strong_count(&self.used) == 2 {
             clients.remove(&self.client);
         }
     }

@@ -8,6 +8,7 @@ use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
 use metrics::counter;
+use tokio::sync::Semaphore;
 
 use crate::{
     admission::{Admission, Permit, SMALL_BODY_BYTES},
@@ -222,6 +223,13 @@ impl Inflating {
             let (Some(packed), Plain::Inflated(plain)) = (&mut self.packed, &mut self.plain) else {
                 return Ok(true);
             };
+            if plain.capacity() - plain.len() < INFLATE_STEP_BYTES {
+                // Doubles, but not beyond the limit: a bomb is to cost no more than an honest body.
+                let needed = plain.len() + INFLATE_STEP_BYTES;
+                let most = self.limit_bytes.saturating_add(INFLATE_STEP_BYTES);
+                let capacity = (2 * needed).min(most).max(needed);
+                plain.reserve_exact(capacity - plain.len());
+            }
             let step = packed.take(INFLATE_STEP_BYTES as u64).read_to_end(plain).map_err(broken)?;
             self.permit.take(step)?;
             if plain.len() > self.limit_bytes {
@@ -233,6 +241,11 @@ impl Inflating {
             }
         }
         Ok(false)
+    }
+
+    /// The sender's turns to have a large body decoded.
+    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+        self.permit.turns()
     }
 
     /// The whole body, and the permit for the bytes of it.

@@ -29,6 +29,12 @@ use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder
 /// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
 pub const MAX_REPORTED_FAULTS: usize = 100;
 
+/// Longest record, bytes. One that is longer, such as a line without an end, is rejected: a single
+/// value would fill what is meant for many events, in memory and in every answer to a query.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+/// What table `rejected` keeps of a record that is longer.
+const KEPT_OF_LONG_RECORD_BYTES: usize = 64 << 10;
+
 /// A body that is not of its format as a whole, so that no record can be told apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -99,9 +105,14 @@ impl<'c> Sink<'c> {
             row.event_id(&self.id);
         }
         let services = self.services.as_deref();
-        let read = read(&mut row)
+        let read = fits(original)
+            .and_then(|()| read(&mut row))
             .and_then(|()| services.map_or(Ok(()), |services| allowed(&row, services)));
         if let Err(fault) = read.and_then(|()| row.commit()) {
+            let original = match original.len() {
+                0..=MAX_RECORD_BYTES => original,
+                _ => &original[..KEPT_OF_LONG_RECORD_BYTES],
+            };
             self.rejected.push(self.format, index, &fault, original);
             if self.faults.len() < MAX_REPORTED_FAULTS {
                 self.faults.push((index, fault));
@@ -113,6 +124,15 @@ impl<'c> Sink<'c> {
     pub fn records(&self) -> usize {
         self.records
     }
+}
+
+/// Whether a record is no longer than it may be.
+fn fits(original: &[u8]) -> Result<(), Fault> {
+    let found = original.len();
+    if found <= MAX_RECORD_BYTES {
+        return Ok(());
+    }
+    Err(Fault(format!("record: expected at most {MAX_RECORD_BYTES} bytes, found {found}")))
 }
 
 /// Whether the sender may send events of the row's service.
@@ -132,5 +152,21 @@ const UNKNOWN_SERVICE: &str = "unknown_service";
 fn name_service(row: &mut Row<'_, '_>, service: Option<&str>) {
     if !row.has_service() {
         row.service(service.unwrap_or(UNKNOWN_SERVICE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::testing::decoded;
+
+    #[test]
+    fn a_line_without_an_end_is_rejected_and_those_before_it_are_not() {
+        let endless = "x".repeat(MAX_RECORD_BYTES + 1);
+        let decoded = decoded(BodyFormat::Text, format!("first\n{endless}"));
+        assert_eq!(decoded.column("message"), [Some("first".into())]);
+        assert_eq!(decoded.faults.len(), 1, "{:?}", decoded.faults);
+        assert!(decoded.faults[0].1.contains("at most 1048576 bytes"), "{:?}", decoded.faults);
+        assert_eq!(decoded.originals()[0].len(), KEPT_OF_LONG_RECORD_BYTES);
     }
 }

@@ -10,15 +10,17 @@ use std::{
     sync::Arc,
 };
 
+use arrow::array::{AsArray as _, RecordBatch};
 use hashbrown::{HashMap, HashTable, hash_map};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use thalweg_event::schema::column;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::meters;
+use crate::{meters, route::PerValue};
 
 /// How long ids of stored events are remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -95,8 +97,25 @@ impl Dedup {
         self.window_millis
     }
 
-    pub(crate) fn hash(&self, id: &str) -> IdHash {
-        IdHash(xxh3_128_with_seed(id.as_bytes(), self.key))
+    /// Hashes of the ids in `rows` of a batch of events.
+    ///
+    /// An id counts within its service: who may write events of one service cannot take the ids
+    /// of another's in advance.
+    pub(crate) fn hashes(
+        &self,
+        batch: &RecordBatch,
+        rows: impl Iterator<Item = usize>,
+    ) -> Vec<IdHash> {
+        let ids = batch.column_by_name(column::EVENT_ID).expect("the schema has this column");
+        let ids = ids.as_string::<i32>();
+        let seeds = PerValue::new(batch, column::SERVICE, |service| {
+            self.key ^ xxh3_64_with_seed(service.as_bytes(), self.key)
+        });
+        rows.map(|row| self.hash(ids.value(row), seeds.of(row))).collect()
+    }
+
+    fn hash(&self, id: &str, seed: u64) -> IdHash {
+        IdHash(xxh3_128_with_seed(id.as_bytes(), seed))
     }
 
     /// Claims those of `ids` that are neither stored nor claimed; the second of two equal ones is
@@ -303,7 +322,7 @@ mod tests {
     }
 
     fn claim(dedup: &Arc<Dedup>, ids: &[&str], now_millis: i64) -> Claimed {
-        let ids: Vec<_> = ids.iter().map(|id| dedup.hash(id)).collect();
+        let ids: Vec<_> = ids.iter().map(|id| dedup.hash(id, 0)).collect();
         dedup.claim(&ids, now_millis)
     }
 

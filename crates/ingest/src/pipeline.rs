@@ -7,14 +7,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
-use thalweg_event::{
-    BatchContext, Fault, PriorityRules,
-    schema::{column, topic},
-};
+use thalweg_event::{BatchContext, Fault, PriorityRules, schema::topic};
 use thalweg_log::{Log, LogError};
 use tokio::sync::Semaphore;
 
@@ -224,10 +221,11 @@ impl Ingest {
         if inflating.advance(SMALL_BODY_BYTES)? {
             return self.decode(request, inflating);
         }
+        let turn = inflating.turns().acquire_owned().await;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await;
         let ingest = Arc::clone(self);
         let decoded = tokio::task::spawn_blocking(move || {
-            let _decoder = decoder;
+            let _until_decoded = (turn, decoder);
             inflating.advance(usize::MAX)?;
             ingest.decode(request, inflating)
         });
@@ -291,10 +289,7 @@ impl Ingest {
         if self.dedup.window_millis() == 0 {
             rows.clear();
         }
-        let ids = batch.column_by_name(column::EVENT_ID).expect("the schema has this column");
-        let ids = ids.as_string::<i32>();
-        let hashes: Vec<_> =
-            rows.iter().map(|row| self.dedup.hash(ids.value(*row as usize))).collect();
+        let hashes = self.dedup.hashes(batch, rows.iter().map(|row| *row as usize));
         self.dedup.claim(&hashes, now_millis)
     }
 

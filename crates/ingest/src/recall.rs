@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use arrow::{
     array::{AsArray, RecordBatch},
-    datatypes::TimestampMicrosecondType,
+    datatypes::{Int32Type, TimestampMicrosecondType},
 };
 use thalweg_event::schema::column;
 use thalweg_log::{Log, LogError, TopicPartition};
@@ -107,8 +107,12 @@ fn sender_ids(batch: &RecordBatch, dedup: &Dedup) -> Vec<IdHash> {
     let times = batch
         .column_by_name(column::OBSERVED_TIMESTAMP)
         .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-    let (Some(ids), Some(times)) = (ids, times) else { return Vec::new() };
+    let services = batch
+        .column_by_name(column::SERVICE)
+        .and_then(|services| services.as_dictionary_opt::<Int32Type>());
+    let (Some(ids), Some(times), Some(_)) = (ids, times, services) else { return Vec::new() };
     let given = |(id, micros): &(&str, i64)| !id_seed::is_generated(id, micros.div_euclid(1000));
-    let rows = ids.iter().zip(times.iter()).filter_map(|(id, time)| Some((id?, time?)));
-    rows.filter(given).map(|(id, _)| dedup.hash(id)).collect()
+    let rows = ids.iter().zip(times.iter()).enumerate();
+    let rows = rows.filter_map(|(row, (id, time))| Some((row, (id?, time?))));
+    dedup.hashes(batch, rows.filter(|(_, event)| given(event)).map(|(row, _)| row))
 }

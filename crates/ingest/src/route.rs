@@ -144,14 +144,14 @@ impl Routes {
 }
 
 /// Something computed once for each distinct value of a dictionary column.
-struct PerValue<T> {
+pub(crate) struct PerValue<T> {
     of_null: T,
     of_value: Vec<T>,
     column: DictionaryArray<Int32Type>,
 }
 
 impl<T: Copy> PerValue<T> {
-    fn new(batch: &RecordBatch, name: &str, compute: impl Fn(&str) -> T) -> Self {
+    pub(crate) fn new(batch: &RecordBatch, name: &str, compute: impl Fn(&str) -> T) -> Self {
         let column = batch.column_by_name(name).expect("the schema has this column");
         let column = column.as_dictionary::<Int32Type>().clone();
         let values = column.values().as_string::<i32>();
@@ -159,7 +159,7 @@ impl<T: Copy> PerValue<T> {
         Self { of_null: compute(""), of_value, column }
     }
 
-    fn of(&self, row: usize) -> T {
+    pub(crate) fn of(&self, row: usize) -> T {
         self.column.key(row).map_or(self.of_null, |key| self.of_value[key])
     }
 }

@@ -164,3 +164,15 @@ async fn a_sender_that_goes_away_leaves_its_events_stored_once() {
     server.ndjson(body).await.assert_accepted(1);
     assert_eq!(log.messages(), ["m-a"]);
 }
+
+#[tokio::test]
+async fn an_id_of_one_service_takes_nothing_from_another() {
+    let log = MemoryLog::new();
+    let server = Server::start(log.clone()).await;
+    server.ndjson(event("same", "INFO")).await.assert_accepted(1);
+    let other = event("same", "INFO").replace("checkout", "payment");
+    for _ in 0..2 {
+        server.ndjson(other.clone()).await.assert_accepted(1);
+    }
+    assert_eq!(log.messages(), ["m-same", "m-same"]);
+}
