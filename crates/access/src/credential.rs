@@ -50,7 +50,8 @@ impl Credential {
 
     fn of_authorization(value: &str) -> Result<Self, Malformed> {
         let malformed = |expected| Malformed { at: "Authorization", expected };
-        let (scheme, rest) = value.trim().split_once(' ').unwrap_or((value, ""));
+        let value = value.trim();
+        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
         let rest = rest.trim();
         match scheme.to_ascii_lowercase().as_str() {
             "bearer" | "splunk" => rest.parse(),
@@ -143,6 +144,7 @@ mod tests {
             assert!(shown("authorization", value).is_err(), "{value}");
         }
         assert!(shown("x-api-key", "secret").is_err());
+        assert_eq!(shown("authorization", "Bearer ").unwrap_err(), PLAIN);
     }
 
     proptest! {

@@ -29,6 +29,7 @@
 //! ```
 
 mod access;
+mod audit;
 mod credential;
 mod denial;
 mod failures;
@@ -42,6 +43,7 @@ mod scope;
 mod token;
 
 pub use access::Access;
+pub use audit::{Asker, Audit, AuditEntry, Record};
 pub use credential::{Credential, Malformed};
 pub use denial::Denial;
 pub use file::{NewToken, TokenFile, TokenFileError, TokenRecord};

@@ -35,6 +35,15 @@ pub mod column {
     pub const REJECTED_REASON: &str = "reason";
     pub const REJECTED_INDEX: &str = "record_index";
     pub const REJECTED_ORIGINAL: &str = "original";
+
+    pub const AUDIT_PRINCIPAL: &str = "principal";
+    pub const AUDIT_TOKEN_ID: &str = "token_id";
+    pub const AUDIT_CLIENT: &str = "client";
+    pub const AUDIT_PROTOCOL: &str = "protocol";
+    pub const AUDIT_STATEMENT: &str = "statement";
+    pub const AUDIT_OUTCOME: &str = "outcome";
+    pub const AUDIT_ROWS: &str = "rows";
+    pub const AUDIT_ELAPSED_MS: &str = "elapsed_ms";
 }
 
 /// Topics events travel on, in the order of their urgency, and the one for rejected records.
@@ -45,6 +54,8 @@ pub mod topic {
     pub const LOGS_ROUTINE: &str = "logs.routine";
     /// Records that could not be read, with the reason.
     pub const REJECTED: &str = "rejected";
+    /// Who asked what.
+    pub const AUDIT: &str = "audit";
 }
 
 /// Microseconds since the Unix epoch, UTC.
@@ -104,6 +115,26 @@ pub fn rejected_schema() -> SchemaRef {
             Field::new(REJECTED_INDEX, DataType::Int64, false),
             Field::new(REJECTED_REASON, DataType::Utf8, false),
             Field::new(REJECTED_ORIGINAL, DataType::Binary, false),
+        ]))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+/// Schema of the topic and table `audit`: who asked what, from where, and what came of it.
+pub fn audit_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        use column::*;
+        let few = |name: &str| Field::new(name, dictionary_type(), false);
+        Arc::new(Schema::new(vec![
+            Field::new(TIMESTAMP, timestamp_type(), false),
+            few(AUDIT_PRINCIPAL),
+            Field::new(AUDIT_TOKEN_ID, DataType::Utf8, true),
+            Field::new(AUDIT_CLIENT, DataType::Utf8, true),
+            few(AUDIT_PROTOCOL),
+            Field::new(AUDIT_STATEMENT, DataType::Utf8, false),
+            few(AUDIT_OUTCOME),
+            Field::new(AUDIT_ROWS, DataType::Int64, false),
+            Field::new(AUDIT_ELAPSED_MS, DataType::Float64, false),
         ]))
     });
     Arc::clone(&SCHEMA)

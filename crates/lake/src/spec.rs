@@ -62,6 +62,19 @@ impl TableSpec {
         }
     }
 
+    /// Table `audit`: who asked what.
+    pub fn audit() -> Self {
+        Self {
+            name: "audit".into(),
+            schema: schema::audit_schema(),
+            topics: names(&[topic::AUDIT]),
+            time_column: column::TIMESTAMP.into(),
+            cluster_column: Some(column::AUDIT_PRINCIPAL.into()),
+            lookup_columns: vec![],
+            text_columns: names(&[column::AUDIT_STATEMENT]),
+        }
+    }
+
     /// Columns queries see: those of the topics, text as views, and the date.
     pub fn table_schema(&self) -> SchemaRef {
         let mut fields = self.file_schema().fields().to_vec();

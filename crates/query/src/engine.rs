@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::prelude::{DataFrame, SessionContext};
-use datafusion::sql::parser::Statement;
 use datafusion_functions_json::JSON_UNION_DATA_TYPE;
 use datafusion_functions_json::functions::json_union_to_text;
 use futures::stream::BoxStream;
+use thalweg_access::{Asker, Audit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::QueryConfig;
-use crate::run::{Limits, RunningQuery, count};
-use crate::{QueryError, read_only, session};
+use crate::session::Sessions;
+use crate::sight::Sight;
+use crate::{QueryError, View};
 
 /// A table and the name queries know it by.
 pub struct NamedTable {
@@ -26,6 +25,8 @@ pub struct NamedTable {
     pub name: String,
     /// The rows.
     pub provider: Arc<dyn TableProvider>,
+    /// Whether only administrators see it.
+    pub is_for_admins: bool,
 }
 
 /// Opens a stream of the rows that arrive in table `logs` from now on.
@@ -40,7 +41,8 @@ pub type LiveLogs = Arc<dyn Fn() -> BoxStream<'static, RecordBatch> + Send + Syn
 /// one budget of memory, of spill space and of queries at once.
 pub struct QueryEngine {
     config: QueryConfig,
-    context: SessionContext,
+    sessions: Sessions,
+    audit: Audit,
     running: Arc<Semaphore>,
     tailers: Arc<Semaphore>,
     live: LiveLogs,
@@ -50,7 +52,8 @@ pub struct QueryEngine {
 }
 
 impl QueryEngine {
-    /// Builds an engine over `tables` and the files that `config` names.
+    /// Builds an engine over `tables` and the files that `config` names; what is asked is left in
+    /// `audit`.
     ///
     /// # Errors
     /// [`QueryError::Table`] when a file is missing or cannot be read as its format, or when two
@@ -59,10 +62,12 @@ impl QueryEngine {
         config: QueryConfig,
         tables: Vec<NamedTable>,
         live: LiveLogs,
+        audit: Audit,
     ) -> Result<Arc<Self>, QueryError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.unwrap_or_else(cores).max(1);
-        let context = session::build(&config, threads, tables).await?;
+        let sessions = Sessions::open(&config, threads, tables).await?;
+        show_limits(&config);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("query")
@@ -75,7 +80,8 @@ impl QueryEngine {
             stopping: CancellationToken::new(),
             runtime: Some(runtime),
             config,
-            context,
+            sessions,
+            audit,
             live,
         }))
     }
@@ -96,60 +102,32 @@ impl QueryEngine {
         self.stopping.cancel();
     }
 
-    /// Answers one SQL statement.
+    /// What `asker` sees and may ask.
     ///
     /// # Errors
-    /// See [`QueryError`]; errors met after the first rows come out of the returned query.
-    pub async fn sql(&self, sql: &str, limits: Limits) -> Result<RunningQuery, QueryError> {
-        let dialect = self.context.state().config_options().sql_parser.dialect;
-        let statement = self.context.state().sql_to_statement(sql, &dialect)?;
-        let plan = self.plan(statement).await?;
-        self.start(plan, limits).await
+    /// [`QueryError::Internal`] when no session can be made for it.
+    pub fn view(self: &Arc<Self>, asker: Asker) -> Result<View, QueryError> {
+        let sight = Sight::of(&asker.principal);
+        let context = self.sessions.of(&sight)?;
+        Ok(View::new(Arc::clone(self), context, sight, asker))
     }
 
-    /// Plans a statement, if it only reads.
-    ///
-    /// # Errors
-    /// [`QueryError::NotReading`] when it does more, [`QueryError::Invalid`] when it makes no sense.
-    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
-        let planned = async {
-            read_only::check_statement(&statement)?;
-            let plan = self.context.state().statement_to_plan(statement).await?;
-            read_only::check_plan(&plan)?;
-            json_values_as_text(plan)
-        };
-        planned.await.inspect_err(|_| count("invalid"))
+    /// Shows in metrics what queries use now.
+    pub fn show_limits(&self) {
+        let (memory_bytes, spilled_bytes) = self.sessions.used();
+        metrics::gauge!("thalweg_query_memory_bytes").set(memory_bytes as f64);
+        metrics::gauge!("thalweg_query_spilled_bytes").set(spilled_bytes as f64);
     }
 
-    /// Starts executing a plan and returns once its first rows are there, or it has ended.
-    ///
-    /// # Errors
-    /// [`QueryError::NotReading`] when the plan changes anything, [`QueryError::TooManyQueries`]
-    /// at the limit of running queries, or why the plan failed before its first rows.
-    pub async fn start(
-        &self,
-        plan: LogicalPlan,
-        limits: Limits,
-    ) -> Result<RunningQuery, QueryError> {
-        read_only::check_plan(&plan)?;
-        let permit = self.running.clone().try_acquire_owned().map_err(|_| {
-            count("refused");
-            QueryError::TooManyQueries { limit: self.config.max_running_queries }
-        })?;
-        RunningQuery::start(self.runtime(), self.context.state(), plan, limits, permit).await
+    /// A place for one more running query.
+    pub(crate) fn admit_query(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let limit = self.config.max_running_queries;
+        let full = |_| QueryError::TooManyQueries { limit };
+        self.running.clone().try_acquire_owned().map_err(full)
     }
 
-    /// A table by name, to build a plan on.
-    pub(crate) async fn table(&self, name: &str) -> Result<DataFrame, QueryError> {
-        Ok(self.context.table(name).await?)
-    }
-
-    pub(crate) fn physical_expr(
-        &self,
-        expr: Expr,
-        schema: &DFSchema,
-    ) -> Result<Arc<dyn PhysicalExpr>, QueryError> {
-        Ok(self.context.create_physical_expr(expr, schema)?)
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     pub(crate) fn live_logs(&self) -> BoxStream<'static, RecordBatch> {
@@ -166,10 +144,6 @@ impl QueryEngine {
         &self.stopping
     }
 
-    pub(crate) fn context(&self) -> &SessionContext {
-        &self.context
-    }
-
     pub(crate) fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is taken only by drop")
     }
@@ -184,8 +158,20 @@ impl Drop for QueryEngine {
     }
 }
 
+fn show_limits(config: &QueryConfig) {
+    for (name, limit) in [
+        ("thalweg_query_memory_limit_bytes", config.memory_bytes as f64),
+        ("thalweg_query_spilled_limit_bytes", config.spill_bytes as f64),
+        ("thalweg_query_running_limit", config.max_running_queries as f64),
+        ("thalweg_query_tailers_limit", config.max_tailers as f64),
+        ("thalweg_query_postgres_connections_limit", config.max_postgres_connections as f64),
+    ] {
+        metrics::gauge!(name).set(limit);
+    }
+}
+
 /// Turns result columns of the JSON functions' union type, which no client knows, into text.
-fn json_values_as_text(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+pub(crate) fn json_values_as_text(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     if !plan.schema().fields().iter().any(|field| *field.data_type() == *JSON_UNION_DATA_TYPE) {
         return Ok(plan);
     }

@@ -39,6 +39,9 @@ pub enum QueryError {
         "expected one reading statement (SELECT, WITH, VALUES, EXPLAIN, SHOW or DESCRIBE), found {0}"
     )]
     NotReading(String),
+    /// The asker may not ask this.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// A parameter of the request cannot be understood.
     #[error("{parameter}: {message}")]
     Parameter {
@@ -102,6 +105,7 @@ impl QueryError {
             Self::Syntax { .. } => "syntax",
             Self::Invalid { .. } => "invalid_query",
             Self::NotReading(_) => "not_a_reading_statement",
+            Self::Forbidden(_) => "forbidden",
             Self::Parameter { .. } => "invalid_parameter",
             Self::NotAcceptable(_) => "not_acceptable",
             Self::TooManyQueries { .. } => "too_many_queries",

@@ -26,7 +26,7 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::Invalid { .. }
         | QueryError::Parameter { .. }
         | QueryError::Cancelled => StatusCode::BAD_REQUEST,
-        QueryError::NotReading(_) => StatusCode::FORBIDDEN,
+        QueryError::NotReading(_) | QueryError::Forbidden(_) => StatusCode::FORBIDDEN,
         QueryError::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
         QueryError::TooManyQueries { .. } | QueryError::TooManyTailers { .. } => {
             StatusCode::TOO_MANY_REQUESTS

@@ -1,6 +1,7 @@
 //! HTTP endpoints: SQL, pages of logs, and the live log.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,6 +21,7 @@ use datafusion::logical_expr::Operator;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use thalweg_access::{Asker, Caller, NoGate};
 use thalweg_event::schema::column;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
@@ -30,7 +33,7 @@ use crate::tail::{self, Tailed};
 use crate::{Limits, QueryEngine, QueryError, RunningQuery, filter, when};
 
 /// Longest body of a request, in bytes.
-const MAX_BODY_BYTES: usize = 1 << 20;
+const MAX_BODY_BYTES: usize = 256 << 10;
 const LOGS_TABLE: &str = "logs";
 const DEFAULT_PAGE_ROWS: usize = 100;
 const MAX_PAGE_ROWS: usize = 1_000;
@@ -41,7 +44,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 #[openapi(paths(sql, logs, tail_logs), components(schemas(SqlRequest, Order)))]
 pub struct ApiDoc;
 
-/// Routes `/api/v1/sql`, `/api/v1/logs` and `/api/v1/logs/tail`.
+/// Routes `/api/v1/sql`, `/api/v1/logs` and `/api/v1/logs/tail`, to be served behind a
+/// `thalweg_access::Gate`.
 pub fn router(engine: Arc<QueryEngine>) -> Router {
     Router::new()
         .route("/api/v1/sql", post(sql))
@@ -111,6 +115,7 @@ impl SqlRequest {
 )]
 async fn sql(
     State(engine): State<Arc<QueryEngine>>,
+    asker: HttpAsker,
     headers: HeaderMap,
     request: Result<Json<SqlRequest>, JsonRejection>,
 ) -> Result<Response, QueryError> {
@@ -118,7 +123,7 @@ async fn sql(
         request.map_err(|rejection| QueryError::parameter("body", rejection.body_text()))?;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::negotiate(&accept.collect::<Vec<_>>().join(","))?;
-    let query = engine.sql(&request.query, request.limits(&engine)?).await?;
+    let query = engine.view(asker.0)?.sql(&request.query, request.limits(&engine)?).await?;
     let body = answer::body(query, format.writer())?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
@@ -169,6 +174,8 @@ struct PageParameters {
 )]
 async fn logs(
     State(engine): State<Arc<QueryEngine>>,
+    asker: HttpAsker,
+    uri: Uri,
     parameters: Result<Query<PageParameters>, QueryRejection>,
 ) -> Result<Response, QueryError> {
     let Query(parameters) = parameters.map_err(query_string_fault)?;
@@ -198,10 +205,11 @@ async fn logs(
     }
     let cursor = cursor.map(|text| Cursor::decode(&text, order)).transpose()?;
     // One row more than wanted tells whether there is another page.
-    let table = engine.table(LOGS_TABLE).await?;
+    let view = engine.view(asker.0)?;
+    let table = view.table(LOGS_TABLE).await?;
     let plan = page::plan(table, conditions, order, cursor.as_ref(), limit + 1)?;
     let limits = Limits { rows: None, timeout: engine.config().default_timeout() };
-    let query = engine.start(plan, limits).await?;
+    let query = view.start(plan, &asked(&uri), limits).await?;
     let writer = PageWriter { order, limit, written: 0, last: None, more: false };
     let body = answer::body(query, Box::new(writer))?;
     Ok(([(header::CONTENT_TYPE, Format::Json.content_type())], body).into_response())
@@ -296,6 +304,8 @@ struct TailParameters {
 )]
 async fn tail_logs(
     State(engine): State<Arc<QueryEngine>>,
+    asker: HttpAsker,
+    uri: Uri,
     parameters: Result<Query<TailParameters>, QueryRejection>,
 ) -> Result<Response, QueryError> {
     let Query(TailParameters { service, level, q, trace_id }) =
@@ -306,7 +316,7 @@ async fn tail_logs(
         trace_id.as_deref(),
         q.as_deref(),
     )?;
-    let events = tail::follow(&engine, conditions)?.map(|tailed| {
+    let events = tail::follow(&engine.view(asker.0)?, conditions, &asked(&uri))?.map(|tailed| {
         Ok::<_, Infallible>(match tailed {
             Tailed::Row(row) => Event::default().data(row),
             Tailed::Dropped(rows) => {
@@ -316,6 +326,24 @@ async fn tail_logs(
     });
     let heartbeat = KeepAlive::new().interval(HEARTBEAT_INTERVAL).text("heartbeat");
     Ok(Sse::new(events).keep_alive(heartbeat).into_response())
+}
+
+/// Who asks over HTTP.
+struct HttpAsker(Asker);
+
+impl<S: Sync> FromRequestParts<S> for HttpAsker {
+    type Rejection = NoGate;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, NoGate> {
+        let Caller(principal) = Caller::of(&parts.extensions)?;
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0);
+        Ok(Self(Asker { principal, protocol: "http", address }))
+    }
+}
+
+/// A request for the audit log.
+fn asked(uri: &Uri) -> String {
+    format!("GET {}", uri.path_and_query().map_or("", |path| path.as_str()))
 }
 
 fn query_string_fault(rejection: QueryRejection) -> QueryError {

@@ -1,10 +1,10 @@
 //! SQL over the lake, the tail and files.
 //!
 //! ```text
-//! POST /api/v1/sql ──┐                  ┌─ read_only: the one gate
-//! GET  /api/v1/logs ─┼─▶ QueryEngine ───┼─ run: threads, limits, cancellation
-//! Postgres wire ─────┘    (DataFusion)  └─ session: tables, memory, functions
-//! GET  /api/v1/logs/tail ─▶ tail ◀─ live rows
+//! POST /api/v1/sql ──┐           ┌─ sight: the tables and rows that the asker sees
+//! GET  /api/v1/logs ─┼─▶ View ───┼─ read_only: the one gate
+//! Postgres wire ─────┘    │      └─ run: threads, limits, cancellation, audit
+//! GET  /api/v1/logs/tail ─┘◀─ live rows      QueryEngine: what all views share
 //! ```
 //!
 //! Every statement passes one gate that lets only reading through, and every query runs on the
@@ -26,10 +26,13 @@ mod json;
 mod page;
 mod pg_functions;
 mod read_only;
+mod restricted;
 mod run;
 pub mod search;
 mod session;
+mod sight;
 mod tail;
+mod view;
 mod when;
 pub mod wire;
 
@@ -37,3 +40,4 @@ pub use config::{FileFormat, FileTableConfig, QueryConfig};
 pub use engine::{LiveLogs, NamedTable, QueryEngine};
 pub use error::{Position, QueryError};
 pub use run::{Limits, RunningQuery};
+pub use view::View;

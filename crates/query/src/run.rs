@@ -8,6 +8,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
+use thalweg_access::Record;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
@@ -50,6 +51,7 @@ impl RunningQuery {
         plan: LogicalPlan,
         limits: Limits,
         permit: OwnedSemaphorePermit,
+        record: Record,
     ) -> Result<Self, QueryError> {
         let started = Instant::now();
         let (batch_sender, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -59,7 +61,7 @@ impl RunningQuery {
             // Held here and not by the client's side, so that a place is free only when the
             // execution is gone.
             let _permit = permit;
-            let mut account = Account::open(started);
+            let mut account = Account::open(started, record);
             let work =
                 execute(&state, plan, limits.rows, schema_sender, batch_sender, &mut account);
             let result = tokio::time::timeout(limits.timeout, work)
@@ -171,18 +173,19 @@ pub(crate) fn count(outcome: &'static str) {
     metrics::counter!("thalweg_query_queries_total", "outcome" => outcome).increment(1);
 }
 
-/// Writes what a query took to the metrics when it is over, however it ended.
+/// Writes what a query took to the metrics and the audit log when it is over, however it ended.
 struct Account {
     started: Instant,
     rows: u64,
     outcome: &'static str,
+    record: Record,
 }
 
 impl Account {
-    fn open(started: Instant) -> Self {
+    fn open(started: Instant, record: Record) -> Self {
         metrics::gauge!("thalweg_query_running").increment(1);
         // An execution dropped midway was cancelled: its client left.
-        Self { started, rows: 0, outcome: "cancelled" }
+        Self { started, rows: 0, outcome: "cancelled", record }
     }
 }
 
@@ -190,6 +193,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         metrics::gauge!("thalweg_query_running").decrement(1);
         count(self.outcome);
+        self.record.set_outcome(self.outcome, self.rows);
         metrics::counter!("thalweg_query_rows_total").increment(self.rows);
         metrics::histogram!("thalweg_query_seconds").record(self.started.elapsed().as_secs_f64());
     }

@@ -1,5 +1,6 @@
-//! The DataFusion session all queries run in.
+//! The DataFusion sessions that queries run in.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,14 +8,17 @@ use std::sync::Arc;
 use datafusion::common::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{
     CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
 };
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
 
+use parking_lot::Mutex;
+
 use crate::config::{FileFormat, FileTableConfig, QueryConfig};
+use crate::sight::Sight;
 use crate::{NamedTable, QueryError, pg_functions};
 
 /// Name of the database that Postgres clients see.
@@ -24,15 +28,26 @@ const SCHEMA: &str = "public";
 /// Consumers of memory named in the error of a query that exceeds the budget.
 const TOP_CONSUMERS: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
 
-/// Builds the session with `tables` and the files of `config` in it.
-pub(crate) async fn build(
-    config: &QueryConfig,
+/// The most sessions kept; principals limited to other services have theirs made anew.
+const MAX_SESSIONS: usize = 64;
+
+/// Sessions over one set of tables, each showing what some principals see of it. They share the
+/// budget of memory and spill space.
+pub(crate) struct Sessions {
     threads: usize,
+    runtime: Arc<RuntimeEnv>,
     tables: Vec<NamedTable>,
-) -> Result<SessionContext, QueryError> {
-    let mut context = SessionContext::new_with_config_rt(
-        session_config(threads),
-        Arc::new(
+    made: Mutex<HashMap<Sight, SessionContext>>,
+}
+
+impl Sessions {
+    /// Sessions with `tables` and the files of `config`.
+    pub(crate) async fn open(
+        config: &QueryConfig,
+        threads: usize,
+        mut tables: Vec<NamedTable>,
+    ) -> Result<Self, QueryError> {
+        let runtime = Arc::new(
             RuntimeEnvBuilder::new()
                 .with_memory_pool(Arc::new(TrackConsumersPool::new(
                     FairSpillPool::new(config.memory_bytes),
@@ -49,21 +64,55 @@ pub(crate) async fn build(
                         .with_max_temp_directory_size(config.spill_bytes),
                 )
                 .build()?,
-        ),
-    );
-    setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
-    pg_functions::register(&context);
-    // After the catalog, which rebuilds the session's state.
-    datafusion_functions_json::register_all(&mut context)?;
-    for NamedTable { name, provider } in tables {
-        refuse_twice(&context, &name)?;
-        context.register_table(name.as_str(), provider)?;
+        );
+        for file in &config.tables {
+            // A session of its own: only what it finds out of the file is kept.
+            let runtime = Arc::clone(&runtime);
+            let session = SessionContext::new_with_config_rt(session_config(threads), runtime);
+            register_file(&session, file).await?;
+            let provider = session.table_provider(file.name.as_str()).await?;
+            tables.push(NamedTable { name: file.name.clone(), provider, is_for_admins: false });
+        }
+        refuse_twice(&tables)?;
+        let sessions = Self { threads, runtime, tables, made: Mutex::default() };
+        sessions.of(&Sight::Everything)?;
+        Ok(sessions)
     }
-    for table in &config.tables {
-        refuse_twice(&context, &table.name)?;
-        register_file(&context, table).await?;
+
+    /// The session that shows `sight`.
+    pub(crate) fn of(&self, sight: &Sight) -> Result<SessionContext, QueryError> {
+        let mut made = self.made.lock();
+        if let Some(session) = made.get(sight) {
+            return Ok(session.clone());
+        }
+        if made.len() >= MAX_SESSIONS {
+            made.clear();
+        }
+        let session = self.make(sight)?;
+        made.insert(sight.clone(), session.clone());
+        Ok(session)
     }
-    Ok(context)
+
+    fn make(&self, sight: &Sight) -> Result<SessionContext, QueryError> {
+        let config = session_config(self.threads);
+        let mut context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
+        pg_functions::register(&context);
+        // After the catalog, which rebuilds the session's state.
+        datafusion_functions_json::register_all(&mut context)?;
+        for table in &self.tables {
+            if let Some(provider) = sight.table(table) {
+                context.register_table(table.name.as_str(), provider)?;
+            }
+        }
+        Ok(context)
+    }
+
+    /// Bytes of memory and of spill space in use.
+    pub(crate) fn used(&self) -> (usize, u64) {
+        let spilled = self.runtime.disk_manager.used_disk_space();
+        (self.runtime.memory_pool.reserved(), spilled)
+    }
 }
 
 fn session_config(threads: usize) -> SessionConfig {
@@ -81,12 +130,15 @@ fn session_config(threads: usize) -> SessionConfig {
     config
 }
 
-fn refuse_twice(context: &SessionContext, name: &str) -> Result<(), QueryError> {
-    if context.table_exist(name)? {
-        let reason = "the name is taken by another table; choose another name".to_owned();
-        return Err(QueryError::Table { name: name.to_owned(), reason });
+fn refuse_twice(tables: &[NamedTable]) -> Result<(), QueryError> {
+    let mut names = HashSet::new();
+    match tables.iter().find(|table| !names.insert(table.name.as_str())) {
+        None => Ok(()),
+        Some(NamedTable { name, .. }) => {
+            let reason = "the name is taken by another table; choose another name".to_owned();
+            Err(QueryError::Table { name: name.clone(), reason })
+        }
     }
-    Ok(())
 }
 
 async fn register_file(

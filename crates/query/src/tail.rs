@@ -9,13 +9,14 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
+use thalweg_access::Record;
 use thalweg_event::schema::log_schema;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::json::{RowShape, for_each_row};
-use crate::{QueryEngine, QueryError};
+use crate::{QueryError, View};
 
 /// What a follower gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,29 +27,38 @@ pub(crate) enum Tailed {
     Dropped(u64),
 }
 
-/// Follows the rows of `logs` for which all `conditions` hold, until the returned stream is
+/// Follows the rows of `logs` that `view` shows and for which all `conditions` hold, as
+/// `statement` asks, until the returned stream is
 /// dropped or the engine stops.
 ///
 /// # Errors
 /// [`QueryError::TooManyTailers`] at the limit of followers.
 pub(crate) fn follow(
-    engine: &QueryEngine,
+    view: &View,
     conditions: Vec<Expr>,
+    statement: &str,
 ) -> Result<impl Stream<Item = Tailed> + Send + use<>, QueryError> {
-    let permit = engine.admit_tailer()?;
+    let mut record = view.record(statement);
+    let engine = view.engine();
+    let permit = engine.admit_tailer().inspect_err(|_| record.set_outcome("refused", 0))?;
     let schema = DFSchema::try_from(log_schema())?;
-    let predicate = conditions
-        .into_iter()
-        .reduce(Expr::and)
-        .map(|condition| engine.physical_expr(condition, &schema))
-        .transpose()?;
+    // One after the other: what is asked is evaluated only on rows that are seen.
+    let asked = conditions.into_iter().reduce(Expr::and);
+    let predicates = view.restriction().into_iter().chain(asked);
+    let predicates = predicates
+        .map(|condition| view.physical_expr(condition, &schema))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Another entry than that of the end, which may be far.
+    view.record(statement).set_outcome("following", 0);
     let (sender, receiver) = mpsc::channel(engine.config().tail_buffer_rows.max(1));
     let tailer = Tailer {
-        live: engine.live_logs(),
+        live: view.live_logs(),
         stopping: engine.stopping().clone(),
-        predicate,
+        predicates,
         sender,
         dropped: 0,
+        sent: 0,
+        record,
         _open: Open::new(permit),
     };
     let task = AbortOnDropHandle::new(engine.runtime().spawn(tailer.run()));
@@ -62,10 +72,13 @@ pub(crate) fn follow(
 struct Tailer {
     live: BoxStream<'static, RecordBatch>,
     stopping: CancellationToken,
-    predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// All hold for a row that is sent.
+    predicates: Vec<Arc<dyn PhysicalExpr>>,
     sender: mpsc::Sender<Tailed>,
     /// Rows dropped that the follower has not been told of.
     dropped: u64,
+    sent: u64,
+    record: Record,
     _open: Open,
 }
 
@@ -91,13 +104,11 @@ impl Tailer {
     }
 
     fn offer(&mut self, batch: &RecordBatch) -> Result<(), QueryError> {
-        let matching = match &self.predicate {
-            Some(predicate) => {
-                let holds = predicate.evaluate(batch)?.into_array(batch.num_rows())?;
-                filter_record_batch(batch, holds.as_boolean()).map_err(internal)?
-            }
-            None => batch.clone(),
-        };
+        let mut matching = batch.clone();
+        for predicate in &self.predicates {
+            let holds = predicate.evaluate(&matching)?.into_array(matching.num_rows())?;
+            matching = filter_record_batch(&matching, holds.as_boolean()).map_err(internal)?;
+        }
         // While there are dropped rows to tell of, later ones would come too early.
         let room = if self.dropped > 0 { 0 } else { self.sender.capacity() };
         let kept = matching.num_rows().min(room);
@@ -109,8 +120,15 @@ impl Tailer {
         .map_err(internal)?;
         let dropped = (matching.num_rows() - kept) as u64;
         self.dropped += dropped;
+        self.sent += kept as u64;
         metrics::counter!("thalweg_query_tail_dropped_rows_total").increment(dropped);
         Ok(())
+    }
+}
+
+impl Drop for Tailer {
+    fn drop(&mut self) {
+        self.record.set_outcome("ok", self.sent);
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod connection;
 mod handler;
+mod kept;
+mod login;
 mod rewrites;
 mod statements;
 
@@ -13,49 +15,40 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use datafusion_postgres::pgwire::api::ConnectionManager;
+use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError};
+use thalweg_access::Gate;
+use thalweg_edge::Listener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::QueryEngine;
 use connection::Connection;
-use handler::QueryHandler;
 
 /// Time that running queries get to finish when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Pause after a failed accept, which is mostly a lack of file descriptors.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Connections beyond the limit that are open at once only to be told so.
 const REFUSALS_AT_ONCE: usize = 16;
 
-/// Serves Postgres clients on `listener` until `shutdown` completes; then lets running queries
-/// finish for some seconds and closes all connections.
-///
-/// There is no authentication yet: listen on a loopback address only.
+/// Serves Postgres clients that `listener` accepts and `gate` lets in until `shutdown` completes;
+/// then lets running queries finish for some seconds and closes all connections.
 pub async fn serve(
     engine: Arc<QueryEngine>,
-    listener: TcpListener,
+    listener: Listener,
+    gate: Gate,
     shutdown: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(engine.config().max_postgres_connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
-    let handler = Arc::new(QueryHandler::new(engine.clone()));
+    let manager = Arc::new(ConnectionManager::new());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let arrival = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a Postgres connection");
-                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                continue;
-            }
+            arrival = listener.accept() => arrival,
         };
         let (permit, is_admitted) = match places.clone().try_acquire_owned() {
             Ok(permit) => (permit, true),
@@ -64,16 +57,25 @@ pub async fn serve(
                 Err(_) => continue,
             },
         };
-        let connection = Connection::new(handler.clone(), is_admitted);
+        let peer = arrival.address();
+        let (engine, gate, manager) = (engine.clone(), gate.clone(), manager.clone());
+        let connection = Connection { engine, gate, manager, is_admitted };
         connections.spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection.serve(socket).await {
+            if let Err(error) = connection.serve(arrival).await {
                 tracing::debug!(%error, %peer, "Postgres connection ended");
             }
         });
     }
+    drop(listener);
     drain(&engine).await;
     connections.shutdown().await;
+}
+
+/// An error with which the connection ends (appendix "PostgreSQL Error Codes").
+fn fatal(code: &str, text: impl Into<String>) -> PgWireError {
+    let info = ErrorInfo::new("FATAL".to_owned(), code.to_owned(), text.into());
+    PgWireError::UserError(Box::new(info))
 }
 
 async fn drain(engine: &QueryEngine) {

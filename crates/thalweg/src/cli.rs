@@ -24,6 +24,9 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Follow new events as they arrive
     Tail(TailArgs),
+    /// Create, list and revoke tokens, with which clients prove who they are
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check a configuration file
     Check {
         /// The YAML file
@@ -42,6 +45,35 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token and print it: it is shown only this once
+    Create(TokenCreateArgs),
+    /// List the tokens
+    List(ConfigArgs),
+    /// Revoke a token; servers know within a second
+    Revoke {
+        /// Id or name of the token
+        token: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// What to call the token, in lists and in the audit log
+    pub(crate) name: String,
+    /// What it is good for: ingest, query or admin (which comprises the others); may be repeated
+    #[arg(long = "scope", required = true, value_delimiter = ',')]
+    pub(crate) scopes: Vec<thalweg_access::Scope>,
+    /// Limit it to a service's rows, in reading and writing; may be repeated
+    #[arg(long = "service")]
+    pub(crate) services: Vec<String>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// Which configuration to run with: file < `THALWEG_…` environment < flags.
@@ -79,6 +111,13 @@ pub(crate) struct ServerArgs {
     /// The server's HTTP address
     #[arg(long, env = "THALWEG_URL", default_value = "http://127.0.0.1:7070")]
     pub(crate) url: String,
+    /// Token to show to the server; others on this machine can see flags, so rather set the
+    /// variable
+    #[arg(long, env = "THALWEG_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Authorities to trust besides the system's, in PEM
+    #[arg(long, env = "THALWEG_CA_CERT", value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,16 @@
 //! Talking to a running server over HTTP.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use reqwest::{
+    Certificate,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::Deserialize;
+
+use crate::cli::ServerArgs;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,10 +51,29 @@ pub(crate) enum Sent {
 }
 
 impl Client {
-    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
-        let http =
-            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
+    /// Talks to the server that `args` name, with the token and the authorities they name.
+    pub(crate) fn new(args: &ServerArgs) -> anyhow::Result<Self> {
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        // An empty variable is as good as none.
+        if let Some(token) = args.token.as_ref().filter(|token| !token.is_empty()) {
+            let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| anyhow::anyhow!("--token: expected tw_ID_SECRET"))?;
+            bearer.set_sensitive(true);
+            http = http.default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]));
+        }
+        if let Some(file) = &args.ca_cert {
+            let of_file = || format!("--ca-cert {}", file.display());
+            let pem = std::fs::read(file).with_context(of_file)?;
+            let authorities = Certificate::from_pem_bundle(&pem).with_context(of_file)?;
+            anyhow::ensure!(!authorities.is_empty(), "{}: no certificate in PEM", of_file());
+            http = http.tls_certs_merge(authorities);
+        }
+        Ok(Self { http: http.build()?, url: args.url.trim_end_matches('/').to_owned() })
+    }
+
+    /// Talks to a server of this machine without a token.
+    pub(crate) fn local(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::new(&ServerArgs { url: format!("http://{address}"), token: None, ca_cert: None })
     }
 
     /// Sends `body` to `/api/v1/logs` with the given query parameters.

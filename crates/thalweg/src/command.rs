@@ -9,6 +9,7 @@ mod query;
 mod schema;
 mod serve;
 mod tail;
+mod token;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => ingest::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),
         Command::Doctor(args) => doctor::run(&args),

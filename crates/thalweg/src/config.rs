@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thalweg_edge::{EdgeConfig, TlsFiles};
 
 use crate::cli::ConfigArgs;
 
@@ -18,7 +19,8 @@ const DEFAULT_FILE: &str = "thalweg.yaml";
 /// `THALWEG_LISTEN__HTTP=127.0.0.1:7171`.
 const ENVIRONMENT_PREFIX: &str = "THALWEG_";
 /// Environment variables that flags read and that are no settings.
-const FLAG_VARIABLES: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
+const FLAG_VARIABLES: [&str; 4] =
+    ["THALWEG_CONFIG", "THALWEG_URL", "THALWEG_TOKEN", "THALWEG_CA_CERT"];
 /// Most mistakes that `thalweg check` lists.
 const MAX_MISTAKES: usize = 20;
 
@@ -30,6 +32,10 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Addresses to listen on.
     pub(crate) listen: Listen,
+    /// Encryption, of everything that is listened for.
+    pub(crate) tls: Option<TlsFiles>,
+    /// What clients may hold open, and for how long.
+    pub(crate) limits: EdgeConfig,
     /// The durable log.
     pub(crate) log: thalweg_log::LogConfig,
     /// Taking in events.
@@ -44,16 +50,16 @@ pub(crate) struct Config {
     pub(crate) logging: Logging,
 }
 
-/// Addresses to listen on.
+/// Addresses to listen on. Those that other machines can reach need `tls`, and a token to exist.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Listen {
     /// HTTP: native API, OTLP/HTTP, SQL.
-    pub(crate) http: LoopbackAddress,
+    pub(crate) http: Address,
     /// OTLP over gRPC.
-    pub(crate) otlp_grpc: LoopbackAddress,
+    pub(crate) otlp_grpc: Address,
     /// Postgres wire protocol.
-    pub(crate) postgres: LoopbackAddress,
+    pub(crate) postgres: Address,
 }
 
 /// The server's own log, written to standard error.
@@ -66,34 +72,75 @@ pub(crate) struct Logging {
     pub(crate) filter: Option<String>,
 }
 
-/// An address only this machine can reach. Others need credentials, which do not exist yet.
+/// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub(crate) struct LoopbackAddress(pub(crate) SocketAddr);
+pub(crate) struct Address(pub(crate) SocketAddr);
 
-impl TryFrom<String> for LoopbackAddress {
+impl TryFrom<String> for Address {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let address: SocketAddr = text
-            .parse()
-            .map_err(|_| format!("expected an address such as 127.0.0.1:7070, found `{text}`"))?;
-        if address.ip().is_loopback() {
-            Ok(Self(address))
-        } else {
-            Err(format!(
-                "`{text}` can be reached from other machines, and nothing would ask them for \
-                 credentials; listen on 127.0.0.1 or [::1] and put a proxy that authenticates in \
-                 front"
-            ))
-        }
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("expected an address such as 127.0.0.1:7070, found `{text}`"))
     }
 }
 
-impl From<LoopbackAddress> for String {
-    fn from(address: LoopbackAddress) -> Self {
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
         address.0.to_string()
+    }
+}
+
+/// An address that other machines can reach, and that must not be listened on as things are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Exposed {
+    setting: &'static str,
+    address: String,
+    missing: &'static str,
+}
+
+impl std::fmt::Display for Exposed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { setting, address, missing } = self;
+        write!(f, "{setting}: `{address}` can be reached from other machines, and {missing}")
+    }
+}
+
+impl Listen {
+    fn exposed(&self, missing: &'static str) -> Option<Exposed> {
+        let settings = [
+            ("listen.http", self.http),
+            ("listen.otlp_grpc", self.otlp_grpc),
+            ("listen.postgres", self.postgres),
+        ];
+        let (setting, address) =
+            settings.into_iter().find(|(_, address)| !address.0.ip().is_loopback())?;
+        Some(Exposed { setting, address: address.0.to_string(), missing })
+    }
+
+    fn exposed_without(&self, tls: Option<&TlsFiles>) -> Option<Exposed> {
+        if tls.is_some() {
+            return None;
+        }
+        self.exposed(
+            "events and tokens would cross the network unencrypted; set `tls: {cert: …, key: …}`, \
+             or listen on 127.0.0.1 or [::1]",
+        )
+    }
+
+    /// The first address that other machines can reach, if none of them would be asked for a
+    /// token.
+    pub(crate) fn exposed_without_tokens(&self, has_tokens: bool) -> Option<Exposed> {
+        if has_tokens {
+            return None;
+        }
+        self.exposed(
+            "nobody has a token to show; create one with `thalweg token create`, or listen on \
+             127.0.0.1 or [::1]",
+        )
     }
 }
 
@@ -102,6 +149,8 @@ impl Default for Config {
         Self {
             data_dir: "thalweg-data".into(),
             listen: Listen::default(),
+            tls: None,
+            limits: EdgeConfig::default(),
             log: Default::default(),
             ingest: Default::default(),
             formats: Default::default(),
@@ -114,7 +163,7 @@ impl Default for Config {
 
 impl Default for Listen {
     fn default() -> Self {
-        let local = |port| LoopbackAddress(SocketAddr::from(([127, 0, 0, 1], port)));
+        let local = |port| Address(SocketAddr::from(([127, 0, 0, 1], port)));
         Self { http: local(7070), otlp_grpc: local(4317), postgres: local(5433) }
     }
 }
@@ -144,6 +193,9 @@ impl Config {
             Self::deserialize(&config).with_context(|| source)?;
         }
         let mut config = Self::deserialize(&config)?;
+        if let Some(exposed) = config.listen.exposed_without(config.tls.as_ref()) {
+            anyhow::bail!("{exposed}");
+        }
         config.ingest.formats = std::mem::take(&mut config.formats);
         config.ingest.validate().with_context(|| name.display().to_string())?;
         thalweg_ingest::decode::Formats::new(&config.ingest.formats)
@@ -172,7 +224,17 @@ pub(crate) fn mistakes(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut mistakes = Vec::new();
     while mistakes.len() < MAX_MISTAKES {
-        let Err(error) = parse::<Config>(&lines.join("\n")) else { break };
+        let error = match parse::<Config>(&lines.join("\n")) {
+            Err(error) => error,
+            Ok(config) => {
+                if let Some(exposed) = config.listen.exposed_without(config.tls.as_ref()) {
+                    let number = lines.iter().position(|line| line.contains(&exposed.address));
+                    let place = number.map(|number| format!("line {}: ", number + 1));
+                    mistakes.push(format!("{}{exposed}", place.unwrap_or_default()));
+                }
+                break;
+            }
+        };
         mistakes.push(error.to_string());
         let line = error.location().and_then(|place| usize::try_from(place.line()).ok());
         if line.is_none_or(|line| !take_out(&mut lines, line.wrapping_sub(1))) {
@@ -272,6 +334,9 @@ mod tests {
     fn an_address_that_others_can_reach_is_refused_with_an_explanation() {
         let mistakes = mistakes("listen:\n  http: 0.0.0.0:7070\n");
         assert!(mistakes[0].contains("can be reached from other machines"), "{mistakes:?}");
+        assert!(mistakes[0].contains("line 2"), "{mistakes:?}");
+        let tls = "listen:\n  http: 0.0.0.0:7070\ntls: {cert: c.pem, key: k.pem}\n";
+        assert_eq!(super::mistakes(tls), Vec::<String>::new());
     }
 
     #[test]

@@ -13,7 +13,9 @@ use axum::{
 use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
+use thalweg_access::{Asker, Principal};
 use thalweg_event::schema::{log_schema, topic};
+use thalweg_ingest::Ingest;
 use thalweg_log::{Log, TopicPartition};
 use thalweg_query::{Limits, QueryEngine};
 use utoipa::{OpenApi, ToSchema};
@@ -32,6 +34,7 @@ pub(crate) struct ApiDoc;
 #[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) metrics: PrometheusHandle,
 }
@@ -52,11 +55,11 @@ struct Part {
 }
 
 pub(crate) fn router(health: Health) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(health)
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health)
+}
+
+pub(crate) fn metrics_router(health: Health) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(health)
 }
 
 /// Whether the process answers at all.
@@ -76,7 +79,7 @@ async fn healthz() -> &'static str {
     )
 )]
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED];
+    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED, topic::AUDIT];
     let (mut parts, query) = tokio::join!(
         join_all(topics.map(|topic| part(format!("log {topic}"), health.log_takes_appends(topic)))),
         part("query".to_owned(), health.queries_are_answered()),
@@ -90,6 +93,8 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "Metrics", body = String)))]
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
+    health.ingest.show_limits();
+    health.query.show_limits();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::render(&health.metrics))
 }
 
@@ -113,6 +118,8 @@ impl Health {
 
     async fn queries_are_answered(&self) -> Result<(), String> {
         let limits = Limits { rows: Some(1), timeout: PROBE_TIMEOUT };
-        self.query.sql("SELECT 1", limits).await.map(drop).map_err(|error| error.to_string())
+        let asker = Asker { principal: Principal::anyone(), protocol: "probe", address: None };
+        let view = self.query.view(asker).map_err(|error| error.to_string())?;
+        view.sql("SELECT 1", limits).await.map(drop).map_err(|error| error.to_string())
     }
 }

@@ -5,21 +5,28 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use futures::{StreamExt as _, stream};
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
+use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
 use thalweg_ingest::Ingest;
 use thalweg_lake::{LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
 use thalweg_query::{LiveLogs, NamedTable, QueryEngine};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    config::{Config, LoopbackAddress},
+    audit::AuditWriter,
+    config::{Address, Config},
     format_api, health, openapi,
 };
 
 /// Longest that requests under way may take once the server is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Open files that the log, the tables and the queries may need.
+const FILES_BESIDES_CONNECTIONS: u64 = 1024;
 
 /// Addresses a server listens on.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +44,22 @@ pub(crate) struct Server {
     query: Arc<QueryEngine>,
     stopping: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
+    audit: AuditWriter,
+    /// Read files again when they change.
+    watchers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Server {
     /// Opens the log and the tables under the data directory and starts to listen.
     pub(crate) async fn start(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let access = Access::open(TokenFile::in_directory(&config.data_dir))?;
+        if let Some(exposed) = config.listen.exposed_without_tokens(access.has_tokens()) {
+            anyhow::bail!("{exposed}");
+        }
+        let tls = config.tls.clone().map(Tls::open).transpose().context("tls")?;
+        let edge = Edge::new(config.limits.clone(), tls.clone());
+        allow_open_files(config.limits.max_connections);
+
         let http = bind(config.listen.http, "listen.http").await?;
         let otlp_grpc = bind(config.listen.otlp_grpc, "listen.otlp_grpc").await?;
         let postgres = bind(config.listen.postgres, "listen.postgres").await?;
@@ -59,30 +77,39 @@ impl Server {
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        for spec in [TableSpec::logs(), TableSpec::rejected()] {
+        for spec in [TableSpec::logs(), TableSpec::rejected(), TableSpec::audit()] {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
         }
-        let query = query_engine(config, &tables).await?;
+        let (audit, entries) = Audit::new();
+        let audit_writer = AuditWriter::start(shared.clone(), entries);
+        let query = query_engine(config, &tables, audit).await?;
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
 
+        let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
+        let health =
+            health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
+        let routes = http_routes(&gate(addresses.http), &ingest, &query, health);
+        let grpc = thalweg_ingest::grpc::router(ingest);
+        let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
+
         let stopping = CancellationToken::new();
-        let routes = thalweg_ingest::http::router(ingest.clone())
-            .merge(thalweg_query::http::router(query.clone()))
-            .merge(format_api::router(ingest.clone()))
-            .merge(health::router(health::Health { log: shared, query: query.clone(), metrics }))
-            .merge(openapi::router());
+        let postgres = edge.listen("postgres", postgres, Application::Postgres);
         let listeners = vec![
-            serve("http", http, routes, stopping.clone()),
-            serve("otlp_grpc", otlp_grpc, thalweg_ingest::grpc::router(ingest), stopping.clone()),
+            tokio::spawn(edge.clone().serve_http("http", http, routes, stopping.clone())),
+            tokio::spawn(edge.serve_http("otlp_grpc", otlp_grpc, grpc, stopping.clone())),
             tokio::spawn(thalweg_query::wire::serve(
                 query.clone(),
                 postgres,
+                gate(addresses.postgres),
                 stopping.clone().cancelled_owned(),
             )),
         ];
-        Ok(Self { addresses, log, tables, query, stopping, listeners })
+        let mut watchers = vec![AbortOnDropHandle::new(tokio::spawn(access.keep_current()))];
+        watchers.extend(tls.map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_current()))));
+        let audit = audit_writer;
+        Ok(Self { addresses, log, tables, query, stopping, listeners, audit, watchers })
     }
 
     /// Where the server listens.
@@ -101,6 +128,8 @@ impl Server {
                 abort.abort();
             }
         }
+        drop(self.watchers);
+        self.audit.stop().await;
         for table in &self.tables {
             table.shutdown().await;
         }
@@ -113,7 +142,8 @@ impl Server {
 
 /// The log of a node: its topics, with what the operator says of them.
 fn log_config(config: &Config) -> LogConfig {
-    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED].map(|name| {
+    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED, topic::AUDIT];
+    let topics = topics.map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
         configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
     });
@@ -124,35 +154,62 @@ fn log_config(config: &Config) -> LogConfig {
     }
 }
 
-async fn bind(address: LoopbackAddress, setting: &str) -> anyhow::Result<TcpListener> {
+/// Raises the limit of open files as far as it may be raised, and says so if that is not enough.
+fn allow_open_files(connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let needed = connections as u64 + FILES_BESIDES_CONNECTIONS;
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => tracing::warn!(
+            "{allowed} files may be open; limits.max_connections = {connections} needs {needed}: \
+             raise `ulimit -n`, or lower the setting"
+        ),
+        _ => {}
+    }
+}
+
+async fn bind(address: Address, setting: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address.0).await.with_context(|| {
         format!("{setting}: cannot listen on {}; is another server running there?", address.0)
     })
 }
 
-/// Serves `routes` until the server stops; requests under way are finished.
-fn serve(
-    name: &'static str,
-    listener: TcpListener,
-    routes: axum::Router,
-    stopping: CancellationToken,
-) -> JoinHandle<()> {
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned());
-    tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "{name} listener ended");
-        }
-    })
+/// What is served over HTTP, and what each part asks of those who want it.
+fn http_routes(
+    gate: &Gate,
+    ingest: &Arc<Ingest>,
+    query: &Arc<QueryEngine>,
+    health: health::Health,
+) -> axum::Router {
+    let sending =
+        thalweg_ingest::http::router(ingest.clone()).merge(format_api::router(ingest.clone()));
+    let asking = thalweg_query::http::router(query.clone());
+    let metrics = health::metrics_router(health.clone());
+    // Metrics tell how busy a server is and nothing of what it stores: anyone on this machine may
+    // read them, and whoever has a token.
+    let metrics = if gate.is_loopback() { metrics } else { gate.protect(metrics, None) };
+    gate.protect(sending, Some(Scope::Ingest))
+        .merge(gate.protect(asking, Some(Scope::Query)))
+        .merge(metrics)
+        .merge(health::router(health))
+        .merge(openapi::router())
 }
 
 async fn query_engine(
     config: &Config,
     tables: &[Arc<LakeTable>],
+    audit: Audit,
 ) -> anyhow::Result<Arc<QueryEngine>> {
     let named = tables
         .iter()
-        .map(|table| NamedTable { name: table.name().to_owned(), provider: table.clone() })
+        .map(|table| NamedTable {
+            name: table.name().to_owned(),
+            provider: table.clone(),
+            is_for_admins: table.name() == topic::AUDIT,
+        })
         .collect();
     let logs = tables[0].clone();
     let live: LiveLogs = Arc::new(move || match logs.follow() {
@@ -162,5 +219,5 @@ async fn query_engine(
             stream::empty().boxed()
         }
     });
-    Ok(QueryEngine::new(config.query.clone(), named, live).await?)
+    Ok(QueryEngine::new(config.query.clone(), named, live, audit).await?)
 }

@@ -1,6 +1,7 @@
 //! Queries of Postgres clients, with the simple and the extended protocol.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use datafusion_postgres::pgwire::api::results::{QueryResponse, Response, Tag};
 use datafusion_postgres::pgwire::api::stmt::QueryParser;
 use datafusion_postgres::pgwire::api::store::{Entry, PortalStore};
 use datafusion_postgres::pgwire::api::{
-    ClientInfo, ClientPortalStore, ConnectionHandle, ConnectionManager, DEFAULT_NAME, Type,
+    ClientInfo, ClientPortalStore, ConnectionHandle, DEFAULT_NAME, Type,
 };
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
@@ -34,57 +35,61 @@ use datafusion_postgres::pgwire::messages::response::EmptyQueryResponse;
 use datafusion_postgres::{DfSessionService, Parser, QueryHook};
 use futures::future::{self, BoxFuture, Either, Shared};
 use futures::{FutureExt, Sink, SinkExt, StreamExt, stream};
+use thalweg_access::{Asker, Principal};
 
 use super::rewrites::rewrite;
 use super::statements::{Planner, session_hooks};
-use crate::{Limits, QueryEngine, QueryError, RunningQuery};
+use crate::{Limits, QueryEngine, QueryError, RunningQuery, View};
 
 /// Where datafusion-postgres keeps the `statement_timeout` of a connection.
 const STATEMENT_TIMEOUT_KEY: &str = "statement_timeout_ms";
 
 /// Type of prepared statements that the hooks of datafusion-postgres expect.
-type Prepared = (String, Option<(Statement, LogicalPlan)>);
+pub(super) type Prepared = (String, Option<(Statement, LogicalPlan)>);
 
 type Cancelled = Shared<BoxFuture<'static, ()>>;
 
+/// Answers the queries of one connection, whose client has proved who it is.
 pub(super) struct QueryHandler {
-    engine: Arc<QueryEngine>,
-    connections: Arc<ConnectionManager>,
+    view: View,
     syntax: PostgresCompatibilityParser,
     parser: Arc<Parser>,
     hooks: Vec<Arc<dyn QueryHook>>,
 }
 
 impl QueryHandler {
-    pub(super) fn new(engine: Arc<QueryEngine>) -> Self {
-        let planner: Arc<dyn QueryHook> = Arc::new(Planner { engine: engine.clone() });
+    /// Shows what `principal` sees.
+    pub(super) fn open(
+        engine: &Arc<QueryEngine>,
+        principal: Arc<Principal>,
+        address: SocketAddr,
+    ) -> PgWireResult<Self> {
+        let asker = Asker { principal, protocol: "postgres", address: Some(address) };
+        let view = engine.view(asker).map_err(wire_error)?;
+        let planner: Arc<dyn QueryHook> = Arc::new(Planner { view: view.clone() });
         let parsing = session_hooks().into_iter().chain([planner]).collect();
-        let service = DfSessionService::new_with_hooks(Arc::new(engine.context().clone()), parsing);
-        Self {
+        let service = DfSessionService::new_with_hooks(Arc::new(view.context().clone()), parsing);
+        Ok(Self {
             parser: service.query_parser(),
-            connections: Arc::new(ConnectionManager::new()),
             syntax: PostgresCompatibilityParser::new(),
             hooks: session_hooks(),
-            engine,
-        }
-    }
-
-    pub(super) fn connections(&self) -> Arc<ConnectionManager> {
-        self.connections.clone()
+            view,
+        })
     }
 
     async fn start(
         &self,
         client: &(impl ClientInfo + ?Sized),
         plan: LogicalPlan,
+        statement: &str,
     ) -> PgWireResult<RunningQuery> {
         // All rows: clients of this protocol read at their own pace, and expect all.
         let limits = Limits { rows: None, timeout: self.timeout(client) };
-        self.engine.start(plan, limits).await.map_err(wire_error)
+        self.view.start(plan, statement, limits).await.map_err(wire_error)
     }
 
     fn timeout(&self, client: &(impl ClientInfo + ?Sized)) -> Duration {
-        let config = self.engine.config();
+        let config = self.view.engine().config();
         let wanted = client.metadata().get(STATEMENT_TIMEOUT_KEY).and_then(|ms| ms.parse().ok());
         let wanted = wanted.map_or(config.default_timeout(), Duration::from_millis);
         wanted.min(Duration::from_secs(config.max_timeout_secs))
@@ -178,15 +183,16 @@ impl SimpleQueryHandler for QueryHandler {
         let mut answers = Vec::new();
         'statements: for statement in self.parse(sql)? {
             for hook in &self.hooks {
-                let context = self.engine.context();
+                let context = self.view.context();
                 if let Some(answer) = hook.handle_simple_query(&statement, context, client).await {
                     answers.push(Either::Left(answer?));
                     continue 'statements;
                 }
             }
+            let text = statement.to_string();
             let statement = DfStatement::Statement(Box::new(rewrite(statement)));
-            let plan = self.engine.plan(statement).await.map_err(wire_error)?;
-            answers.push(Either::Right(self.start(client, plan).await?));
+            let plan = self.view.plan(statement).await.map_err(wire_error)?;
+            answers.push(Either::Right(self.start(client, plan, &text).await?));
         }
         let cancelled = cancellation(client).await;
         let response = |answer| match answer {
@@ -219,14 +225,14 @@ impl ExtendedQueryHandler for QueryHandler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let prepared = &portal.statement.statement;
-        let (_, Some((statement, plan))) = prepared else { return Ok(Response::EmptyQuery) };
+        let (text, Some((statement, plan))) = prepared else { return Ok(Response::EmptyQuery) };
         let wire_types = self.parser.get_parameter_types(prepared)?;
         let wire_types: Vec<Option<&Type>> = wire_types.iter().map(Some).collect();
         let types = parameter_types(plan)?;
         let types: Vec<Option<&DataType>> = types.iter().map(Option::as_ref).collect();
         let values = deserialize_parameters_with_server_types(portal, &types, &wire_types)?;
         for hook in &self.hooks {
-            let context = self.engine.context();
+            let context = self.view.context();
             let answer = hook.handle_extended_query(statement, plan, &values, context, client);
             if let Some(answer) = answer.await {
                 return answer;
@@ -236,7 +242,7 @@ impl ExtendedQueryHandler for QueryHandler {
             .clone()
             .replace_params_with_values(&values)
             .map_err(|error| wire_error(error.into()))?;
-        let query = self.start(client, plan).await?;
+        let query = self.start(client, plan, text).await?;
         rows(query, &portal.result_column_format, cancellation(client).await)
     }
 
@@ -317,6 +323,7 @@ pub(super) fn wire_error(error: QueryError) -> PgWireError {
         QueryError::Syntax { .. } => "42601",
         QueryError::Invalid { .. } | QueryError::Table { .. } => "42000",
         QueryError::NotReading(_) => "25006",
+        QueryError::Forbidden(_) => "42501",
         QueryError::Parameter { .. } | QueryError::NotAcceptable(_) => "22023",
         QueryError::TooManyQueries { .. } | QueryError::TooManyTailers { .. } => "53000",
         QueryError::Timeout(_) | QueryError::Cancelled => "57014",

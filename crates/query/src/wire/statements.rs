@@ -22,7 +22,7 @@ use datafusion_postgres::pgwire::error::PgWireResult;
 
 use super::handler::wire_error;
 use super::rewrites::rewrite;
-use crate::{QueryEngine, QueryError};
+use crate::{QueryError, View};
 
 /// Settings that datafusion-postgres keeps in the connection.
 const CONNECTION_SETTINGS: [&str; 7] = [
@@ -115,7 +115,7 @@ fn nothing() -> LogicalPlan {
 /// Plans prepared statements through the engine's gate; the last hook, so that no statement goes
 /// round it.
 pub(super) struct Planner {
-    pub(super) engine: Arc<QueryEngine>,
+    pub(super) view: View,
 }
 
 #[async_trait]
@@ -136,7 +136,7 @@ impl QueryHook for Planner {
         _client: &(dyn ClientInfo + Send + Sync),
     ) -> Option<PgWireResult<LogicalPlan>> {
         let statement = DfStatement::Statement(Box::new(rewrite(statement.clone())));
-        Some(self.engine.plan(statement).await.map_err(wire_error))
+        Some(self.view.plan(statement).await.map_err(wire_error))
     }
 
     async fn handle_extended_query(

@@ -1,19 +1,22 @@
 //! An engine over a few events, served on loopback ports.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::MemTable;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use thalweg_access::{Access, Audit, AuditEntry, Gate, Scope, TokenFile};
+use thalweg_edge::{Application, Edge, EdgeConfig, Tls};
 use thalweg_event::schema::{log_schema, rejected_schema};
 use thalweg_event::{
     BatchContext, EventBatchBuilder, Fault, PriorityRules, RejectedBatchBuilder, envelope,
 };
 use thalweg_query::{NamedTable, QueryConfig, QueryEngine, http, wire};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// 2023-11-14T22:13:20Z
@@ -26,8 +29,10 @@ pub(crate) struct Serving {
     pub(crate) postgres: SocketAddr,
     pub(crate) live: broadcast::Sender<RecordBatch>,
     pub(crate) client: reqwest::Client,
+    pub(crate) audited: mpsc::Receiver<AuditEntry>,
     logs: Arc<MemTable>,
     stop: CancellationToken,
+    _data: TempDir,
 }
 
 impl Drop for Serving {
@@ -37,16 +42,36 @@ impl Drop for Serving {
 }
 
 impl Serving {
+    /// Serves everything to anyone.
     pub(crate) async fn start(config: QueryConfig, events: &[Value]) -> Self {
+        Self::start_with(config, events, tempfile::tempdir().unwrap(), None).await
+    }
+
+    /// Serves to those who have a token in the data directory `data`.
+    pub(crate) async fn start_with(
+        config: QueryConfig,
+        events: &[Value],
+        data: TempDir,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        let access = Access::open(TokenFile::in_directory(data.path())).unwrap();
         let logs = Arc::new(MemTable::try_new(log_schema(), vec![vec![batch(events)]]).unwrap());
         let mut rejected = RejectedBatchBuilder::default();
         rejected.push("json", 3, &Fault("timestamp: required, but missing".into()), b"{\"x\":1}");
         let rejected = rejected.finish(START_SECS * NANOS_PER_SEC, Some("127.0.0.1"));
         let rejected = MemTable::try_new(rejected_schema(), vec![vec![rejected]]).unwrap();
         let tables = vec![
-            NamedTable { name: "logs".into(), provider: logs.clone() },
-            NamedTable { name: "rejected".into(), provider: Arc::new(rejected) },
+            NamedTable { name: "logs".into(), provider: logs.clone(), is_for_admins: false },
+            NamedTable {
+                name: "rejected".into(),
+                provider: Arc::new(rejected),
+                is_for_admins: false,
+            },
         ];
+        let secrets = vec![vec![batch(&[event(0, "a0", "audit", "INFO", "who asked what")])]];
+        let secrets = Arc::new(MemTable::try_new(log_schema(), secrets).unwrap());
+        let audit = NamedTable { name: "audit".into(), provider: secrets, is_for_admins: true };
+        let tables = tables.into_iter().chain([audit]).collect();
         let (live, _) = broadcast::channel(100_000);
         let feed = live.clone();
         let follow = move || {
@@ -55,20 +80,25 @@ impl Serving {
             });
             rows.boxed()
         };
-        let engine = QueryEngine::new(config, tables, Arc::new(follow)).await.unwrap();
+        let (audit, audited) = Audit::new();
+        let engine = QueryEngine::new(config, tables, Arc::new(follow), audit).await.unwrap();
         let stop = CancellationToken::new();
+        let gate = Gate::new(access, Ipv4Addr::LOCALHOST.into());
+        let edge = Edge::new(EdgeConfig::default(), tls);
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = listener.local_addr().unwrap();
-        let app = http::router(engine.clone());
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped).into_future());
+        let routes = gate.protect(http::router(engine.clone()), Some(Scope::Query));
+        tokio::spawn(edge.clone().serve_http("http", listener, routes, stop.clone()));
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let postgres = listener.local_addr().unwrap();
-        tokio::spawn(wire::serve(engine.clone(), listener, stop.clone().cancelled_owned()));
+        let listener = edge.listen("postgres", listener, Application::Postgres);
+        let stopped = stop.clone().cancelled_owned();
+        tokio::spawn(wire::serve(engine.clone(), listener, gate, stopped));
 
-        Self { engine, http, postgres, live, logs, stop, client: reqwest::Client::new() }
+        let client = reqwest::Client::new();
+        Self { engine, http, postgres, live, client, audited, logs, stop, _data: data }
     }
 
     pub(crate) async fn add(&self, events: &[Value]) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::ipc::reader::StreamReader;
 use futures::StreamExt;
 use serde_json::{Value, json};
+use thalweg_access::Audit;
 use thalweg_query::{FileTableConfig, QueryConfig, QueryEngine, QueryError};
 
 use crate::serving::{Serving, shop};
@@ -295,7 +296,7 @@ async fn files_named_in_the_configuration_are_tables() {
     ] {
         let config = QueryConfig { tables: vec![table(name, path)], ..Default::default() };
         let live = std::sync::Arc::new(|| futures::stream::pending().boxed());
-        match QueryEngine::new(config, Vec::new(), live).await.err() {
+        match QueryEngine::new(config, Vec::new(), live, Audit::none()).await.err() {
             Some(QueryError::Table { reason, .. }) => {
                 assert!(reason.contains(expected), "{name}: {reason}");
             }

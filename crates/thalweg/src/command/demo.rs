@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use thalweg_access::TokenFile;
 
 use super::{query, serve};
 use crate::{
@@ -58,6 +59,12 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if let Some(scratch) = &scratch {
         config.data_dir = scratch.path().to_owned();
     }
+    // It talks to itself, and shows no token.
+    config.tls = None;
+    anyhow::ensure!(
+        TokenFile::in_directory(&config.data_dir).read()?.is_none(),
+        "the demonstration has no token to show; choose another --data-dir"
+    );
     tokio::runtime::Runtime::new()?.block_on(async {
         let server = Server::start(&config, metrics).await?;
         introduce(server.addresses(), args);
@@ -105,7 +112,7 @@ struct Play {
 }
 
 async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&format!("http://{}", addresses.http))?;
+    let client = Client::local(addresses.http)?;
     let event_prefix = format!("demo-{:08x}-", fastrand::u32(..));
     let mut play = Play {
         client: client.clone(),

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
@@ -30,17 +31,14 @@ enum Finding {
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args);
     let data_dir = config.as_ref().map(|config| config.data_dir.clone()).unwrap_or_default();
-    let url = config
-        .as_ref()
-        .map(|config| format!("http://{}", config.listen.http.0))
-        .unwrap_or_default();
+    let http = config.as_ref().ok().map(|config| (config.listen.http.0, config.tls.is_some()));
     let examinations: [(&str, anyhow::Result<Finding>); 6] = [
         ("configuration", config.map(|_| Finding::Good("ok".into()))),
         ("data directory", writable(&data_dir)),
         ("free space", free_space(&data_dir)),
         ("fsync", fsync_time(&data_dir)),
         ("open files", open_files()),
-        ("server", super::block_on(server(&url))?),
+        ("server", super::block_on(server(http))?),
     ];
     let mut is_well = true;
     for (name, finding) in examinations {
@@ -108,11 +106,22 @@ fn open_files() -> anyhow::Result<Finding> {
     })
 }
 
-async fn server(url: &str) -> anyhow::Result<Finding> {
-    let client = Client::new(url)?;
-    if client.get("/healthz", &[]).await.is_err() {
-        return Ok(Finding::Warning(format!("none answers at {url}")));
+async fn server(http: Option<(SocketAddr, bool)>) -> anyhow::Result<Finding> {
+    let Some((address, is_encrypted)) = http else {
+        return Ok(Finding::Warning("the configuration does not say where".into()));
+    };
+    if is_encrypted {
+        // Whether its certificate is right is for those to say who reach it by its name.
+        let connected = tokio::net::TcpStream::connect(address).await;
+        return Ok(match connected {
+            Ok(_) => Finding::Good(format!("listens on {address}, with TLS")),
+            Err(_) => Finding::Warning(format!("none listens on {address}")),
+        });
     }
-    client.get("/readyz", &[]).await.with_context(|| format!("{url} is not ready"))?;
-    Ok(Finding::Good(format!("{url} is ready")))
+    let client = Client::local(address)?;
+    if client.get("/healthz", &[]).await.is_err() {
+        return Ok(Finding::Warning(format!("none answers at {address}")));
+    }
+    client.get("/readyz", &[]).await.with_context(|| format!("{address} is not ready"))?;
+    Ok(Finding::Good(format!("{address} is ready")))
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn ingest(args: &IngestArgs) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.server.url)?;
+    let client = Client::new(&args.server)?;
     let format = format(&client, &args.format).await?;
     let bars = MultiProgress::new();
     let mut failures = 0;

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
         }
         sql => sql.to_owned(),
     };
-    super::block_on(print(&Client::new(&args.server.url)?, &sql, args.limit, args.output))??;
+    super::block_on(print(&Client::new(&args.server)?, &sql, args.limit, args.output))??;
     Ok(ExitCode::SUCCESS)
 }
 

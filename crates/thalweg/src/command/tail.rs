@@ -20,7 +20,7 @@ pub(crate) fn run(args: &TailArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn follow(args: &TailArgs) -> anyhow::Result<()> {
-    let client = Client::new(&args.server.url)?;
+    let client = Client::new(&args.server)?;
     let optional = [("q", &args.search), ("service", &args.service), ("level", &args.level)];
     let parameters: Vec<(&str, String)> =
         optional.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();

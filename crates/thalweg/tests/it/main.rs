@@ -1,9 +1,11 @@
 //! The binary as its users meet it: real processes, real clients, real crashes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod clients;
 mod command_line;
 mod crash;
+mod hostile;
 mod http;
 mod server;
 mod weblog;

@@ -93,6 +93,15 @@ impl Server {
         }
     }
 
+    /// The most memory that the server has used so far, bytes.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
     /// Ends the server as a power cut would.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
