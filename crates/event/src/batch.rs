@@ -520,10 +520,12 @@ impl Drop for Row<'_, '_> {
 }
 
 fn write_lower(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        out.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
-    } else {
-        out.extend_from_slice(text.as_bytes());
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    if text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        out[start..].make_ascii_lowercase();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::scan;
 use crate::snapshot::{DataFile, Snapshot};
 use crate::table::{LakeTable, Table};
 use crate::tail::{self, Tail, TailExec};
+use crate::tail_pruning::TailPruning;
 
 /// Attempts to catch a version of the table before the log drops what it does not cover.
 const SNAPSHOT_ATTEMPTS: usize = 5;
@@ -69,8 +70,11 @@ impl TableProvider for LakeTable {
             }
         }
         if !tails.is_empty() {
+            let predicate = scan::predicate(session, &table.schema, filters)?;
+            let pruning = TailPruning::new(Arc::clone(&table.spec), predicate);
             let table = Arc::clone(table);
-            inputs.push(Arc::new(TailExec::new(table, snapshot, tails, columns, schema)));
+            let tail = TailExec::new(table, snapshot, tails, pruning, columns, schema)?;
+            inputs.push(Arc::new(tail));
         }
         UnionExec::try_new(inputs)
     }

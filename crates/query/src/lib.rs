@@ -24,6 +24,7 @@ mod filter;
 pub mod http;
 mod json;
 mod page;
+mod percentile;
 mod pg_functions;
 mod read_only;
 mod run;

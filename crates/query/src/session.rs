@@ -15,7 +15,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContex
 use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
 
 use crate::config::{FileFormat, FileTableConfig, QueryConfig};
-use crate::{NamedTable, QueryError, pg_functions};
+use crate::{NamedTable, QueryError, percentile, pg_functions};
 
 /// Name of the database that Postgres clients see.
 pub(crate) const CATALOG: &str = "thalweg";
@@ -55,6 +55,7 @@ pub(crate) async fn build(
     pg_functions::register(&context);
     // After the catalog, which rebuilds the session's state.
     datafusion_functions_json::register_all(&mut context)?;
+    percentile::register(&context);
     for NamedTable { name, provider } in tables {
         refuse_twice(&context, &name)?;
         context.register_table(name.as_str(), provider)?;

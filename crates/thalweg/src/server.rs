@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use futures::{StreamExt as _, stream};
 use metrics_exporter_prometheus::PrometheusHandle;
 use thalweg_event::schema::topic;
@@ -138,6 +139,12 @@ fn serve(
     stopping: CancellationToken,
 ) -> JoinHandle<()> {
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    // Answers are written in parts; each would wait for the one before to be acknowledged.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "answers may be delayed");
+        }
+    });
     let serving = axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned());
     tokio::spawn(async move {
         if let Err(error) = serving.await {

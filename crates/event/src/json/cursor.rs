@@ -349,11 +349,12 @@ impl<'t> Value<'t> {
 
     /// The content of a string; `None` for any other value.
     pub fn text(self) -> Option<Cow<'t, str>> {
-        let inner = self.raw.strip_prefix('"')?.strip_suffix('"')?;
-        if self.has_escape {
+        if self.raw.as_bytes().first() != Some(&b'"') {
+            None
+        } else if self.has_escape {
             serde_json::from_str(self.raw).ok().map(Cow::Owned)
         } else {
-            Some(Cow::Borrowed(inner))
+            Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1]))
         }
     }
 
