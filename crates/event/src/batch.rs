@@ -426,7 +426,9 @@ impl Row<'_, '_> {
         }
     }
 
-    fn plain_attribute(&mut self, key: &str, value: AttributeValue<'_>) {
+    /// Adds an attribute under its key, even if there is a column for it: for values that did not
+    /// fit the column, or came after another one that did.
+    pub fn plain_attribute(&mut self, key: &str, value: AttributeValue<'_>) {
         let column = &mut self.builder.attributes;
         if !column.is_set() {
             column.open().push(b'{');

@@ -1,29 +1,27 @@
-//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs`.
+//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs`, and those of other systems.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::{
     answer::{ExportLogsServiceResponse, Status},
-    body::{self, Encoding},
+    edge::{accept, media_type, refuse},
+    elasticsearch,
     error::IngestError,
-    meters,
+    loki,
     pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, Request},
+    splunk,
 };
 
 /// The HTTP endpoints of `ingest`, to be served with `ConnectInfo<SocketAddr>`.
@@ -31,7 +29,10 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/api/v1/logs", post(post_logs))
         .route("/v1/logs", post(post_otlp_logs))
-        .with_state(ingest)
+        .with_state(Arc::clone(&ingest))
+        .merge(elasticsearch::router(Arc::clone(&ingest)))
+        .merge(loki::router(Arc::clone(&ingest)))
+        .merge(splunk::router(ingest))
 }
 
 /// Description of the HTTP endpoints.
@@ -121,7 +122,8 @@ async fn post_logs(
                 None => format_of_type(&ingest, &parts.headers)?.to_owned(),
             };
             let ids = params.id_prefix.map(|prefix| (prefix, params.id_start));
-            Ok(Request { format, default_service: params.service, ids, client_ip: None })
+            let default_service = params.service;
+            Ok(Request { format, default_service, ids, ..Request::default() })
         });
     match accept(&ingest, asked, &parts, body).await {
         Ok(Accepted { accepted, rejected, faults }) => {
@@ -186,33 +188,6 @@ async fn post_otlp_logs(
     }
 }
 
-async fn accept(
-    ingest: &Arc<Ingest>,
-    asked: Result<Request, IngestError>,
-    parts: &Parts,
-    mut body: Body,
-) -> Result<Accepted, IngestError> {
-    let payload = async {
-        let mut request = asked?;
-        ingest.format(&request.format)?;
-        let encoding = Encoding::of(parts.headers.get(CONTENT_ENCODING))?;
-        request.client_ip =
-            parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
-        let payload = body::receive(&mut body, encoding, ingest.admission(), ingest.limits());
-        Ok((request, payload.await?))
-    };
-    match payload.await {
-        Ok((request, payload)) => ingest.process(request, payload).await,
-        Err(error) => {
-            // A sender that expects `100 Continue` has sent nothing yet.
-            if !matches!(error, IngestError::TooSlow(_)) && !parts.headers.contains_key(EXPECT) {
-                body::discard(body, ingest.limits()).await;
-            }
-            Err(error)
-        }
-    }
-}
-
 /// Name of the native format that the content type stands for.
 fn format_of_type(ingest: &Ingest, headers: &HeaderMap) -> Result<&'static str, IngestError> {
     match media_type(headers) {
@@ -229,25 +204,10 @@ fn format_of_type(ingest: &Ingest, headers: &HeaderMap) -> Result<&'static str, 
     }
 }
 
-/// Content type without its parameters.
-fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
 fn otlp(message: &(impl Message + Serialize), is_json: bool) -> Response {
     if is_json {
         return Json(message).into_response();
     }
     let protobuf = HeaderValue::from_static("application/x-protobuf");
     ([(CONTENT_TYPE, protobuf)], message.encode_to_vec()).into_response()
-}
-
-fn refuse(error: &IngestError, answer: impl IntoResponse) -> Response {
-    meters::refused(error);
-    let mut response = (error.http_status(), answer).into_response();
-    if let Some(delay) = error.retry_after() {
-        response.headers_mut().insert(RETRY_AFTER, delay.as_secs().into());
-    }
-    response
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
@@ -22,7 +22,7 @@ use crate::{
     admission::{Admission, Permit, SMALL_BODY_BYTES},
     body::{BodyLimits, Encoding, Inflating, Payload},
     config::{ConfigError, IngestConfig},
-    decode::{self, BodyFormat, Formats, Sink},
+    decode::{self, BodyFormat, Formats, Params, Sink, elasticsearch::items::Items},
     dedup::{Claim, Claimed, Dedup, Twins},
     error::IngestError,
     id_seed::IdSeeds,
@@ -35,6 +35,28 @@ use crate::{
 pub const OTLP_PROTOBUF: &str = "otlp-protobuf";
 /// Name of OTLP in JSON among the formats.
 pub const OTLP_JSON: &str = "otlp-json";
+
+/// Name of Elasticsearch's bulk format among the formats.
+pub const ELASTICSEARCH_BULK: &str = "elasticsearch-bulk";
+/// Name of Loki's push request in JSON among the formats.
+pub const LOKI_JSON: &str = "loki-json";
+/// Name of Loki's push request in protobuf among the formats.
+pub const LOKI_PROTOBUF: &str = "loki-protobuf";
+/// Name of the events of Splunk's HTTP Event Collector among the formats.
+pub const SPLUNK_EVENTS: &str = "splunk-events";
+/// Name of raw lines for Splunk's HTTP Event Collector among the formats.
+pub const SPLUNK_RAW: &str = "splunk-raw";
+
+/// The formats of other systems' protocols.
+const PROTOCOLS: [(&str, BodyFormat<'static>); 7] = [
+    (OTLP_PROTOBUF, BodyFormat::OtlpProtobuf),
+    (OTLP_JSON, BodyFormat::OtlpJson),
+    (ELASTICSEARCH_BULK, BodyFormat::ElasticsearchBulk),
+    (LOKI_JSON, BodyFormat::LokiJson),
+    (LOKI_PROTOBUF, BodyFormat::LokiProtobuf),
+    (SPLUNK_EVENTS, BodyFormat::SplunkEvents),
+    (SPLUNK_RAW, BodyFormat::SplunkRaw),
+];
 
 /// Accepts bodies of any known format and stores their events durably.
 ///
@@ -70,6 +92,8 @@ pub struct Request {
     pub default_service: Option<String>,
     /// Gives record `i` the id `{prefix}:{start + i}` unless it brings its own.
     pub ids: Option<(String, u64)>,
+    /// What the sender said of all events, but not in the body.
+    pub params: Params,
 }
 
 /// What became of the records of a body that was accepted. All that is accepted is durable.
@@ -81,6 +105,22 @@ pub struct Accepted {
     pub rejected: usize,
     /// What is wrong with the first [`decode::MAX_REPORTED_FAULTS`] of them, by index in the body.
     pub faults: Vec<(usize, Fault)>,
+}
+
+/// A body whose events are durable, with what answers of some protocols are made from.
+pub(crate) struct Stored {
+    pub(crate) accepted: Accepted,
+    pub(crate) bulk: Bulk,
+    /// Held for as long as the answer takes memory in proportion to the body.
+    pub(crate) _permit: Permit,
+}
+
+/// What became of the operations of a bulk request.
+#[derive(Default)]
+pub(crate) struct Bulk {
+    pub(crate) items: Items,
+    /// Ids of the events that were accepted, in order.
+    pub(crate) event_ids: Option<ArrayRef>,
 }
 
 /// Why the ingest cannot begin.
@@ -101,6 +141,7 @@ struct Prepared {
     twins: Twins,
     duplicates: usize,
     accepted: Accepted,
+    bulk: Bulk,
     received_millis: i64,
     format: String,
     /// Held until the events are durable.
@@ -164,7 +205,7 @@ impl Ingest {
 
     /// Names of the formats that a [`Request`] can have.
     pub fn format_names(&self) -> impl Iterator<Item = &str> {
-        self.formats.names().chain([OTLP_PROTOBUF, OTLP_JSON])
+        self.formats.names().chain(PROTOCOLS.map(|(name, _)| name))
     }
 
     pub(crate) fn admission(&self) -> &Arc<Admission> {
@@ -180,11 +221,8 @@ impl Ingest {
     /// # Errors
     /// [`IngestError::Unsupported`] when there is none.
     pub(crate) fn format(&self, name: &str) -> Result<BodyFormat<'_>, IngestError> {
-        let format = match name {
-            OTLP_PROTOBUF => Some(BodyFormat::OtlpProtobuf),
-            OTLP_JSON => Some(BodyFormat::OtlpJson),
-            _ => self.formats.get(name),
-        };
+        let protocol = PROTOCOLS.iter().find(|(known, _)| *known == name);
+        let format = protocol.map(|(_, format)| *format).or_else(|| self.formats.get(name));
         format.ok_or_else(|| {
             let known = self.format_names().collect::<Vec<_>>().join(", ");
             IngestError::Unsupported(format!("format: expected one of {known}, found `{name}`"))
@@ -196,6 +234,14 @@ impl Ingest {
         request: Request,
         payload: Payload,
     ) -> Result<Accepted, IngestError> {
+        Ok(self.process_bulk(request, payload).await?.accepted)
+    }
+
+    pub(crate) async fn process_bulk(
+        self: &Arc<Self>,
+        request: Request,
+        payload: Payload,
+    ) -> Result<Stored, IngestError> {
         let begun = Instant::now();
         let format = request.format.clone();
         let prepared = self.prepare(request, payload).await?;
@@ -240,7 +286,7 @@ impl Ingest {
                 self.id_seeds.next(received_unix_nanos),
             )
         };
-        let mut sink = Sink::new(context, &request.format);
+        let mut sink = Sink::new(context, &request.format).with_params(&request.params);
         if let Some((prefix, start)) = &request.ids {
             sink = sink.with_ids(prefix, *start);
         }
@@ -248,13 +294,15 @@ impl Ingest {
         decode::decode(self.format(&request.format)?, &body, &mut sink)?;
         drop(body);
 
-        let Sink { events, rejected, faults, .. } = sink;
+        let Sink { events, rejected, faults, items, .. } = sink;
         let accepted = Accepted { accepted: events.len(), rejected: rejected.len(), faults };
         let rejected =
             (!rejected.is_empty()).then(|| rejected.finish(received_unix_nanos, client_ip));
         let mut rows_with_id = events.sender_ids().to_vec();
         let critical_rows = events.critical_rows();
         let batch = events.finish();
+        let event_ids = (!items.is_empty()).then(|| Arc::clone(event_ids(&batch)));
+        let bulk = Bulk { items, event_ids };
 
         let received_millis = received_unix_nanos / NANOS_PER_MILLI;
         let Claimed { is_fresh, claim, twins } =
@@ -272,6 +320,7 @@ impl Ingest {
             twins,
             duplicates: duplicates.len(),
             accepted,
+            bulk,
             received_millis,
             format: request.format,
             permit,
@@ -283,17 +332,17 @@ impl Ingest {
         if self.dedup.window_millis() == 0 {
             rows.clear();
         }
-        let ids = batch.column_by_name(column::EVENT_ID).expect("the schema has this column");
-        let ids = ids.as_string::<i32>();
+        let ids = event_ids(batch).as_string::<i32>();
         let hashes: Vec<_> =
             rows.iter().map(|row| self.dedup.hash(ids.value(*row as usize))).collect();
         self.dedup.claim(&hashes, now_millis)
     }
 
     /// Appends everything, critical events first, and settles what was claimed.
-    async fn store(self: Arc<Self>, prepared: Prepared) -> Result<Accepted, IngestError> {
-        let Prepared { parts, rejected, twins, duplicates, accepted, received_millis, .. } =
-            prepared;
+    async fn store(self: Arc<Self>, prepared: Prepared) -> Result<Stored, IngestError> {
+        let Prepared {
+            parts, rejected, twins, duplicates, accepted, bulk, received_millis, ..
+        } = prepared;
         let parts = parts.into_iter().map(async |(part, claim)| {
             self.log.append(part.at, part.batch).await?;
             claim.stored(received_millis);
@@ -318,9 +367,12 @@ impl Ingest {
         count("accepted", accepted.accepted - duplicates);
         count("duplicate", duplicates);
         count("rejected", accepted.rejected);
-        drop(prepared.permit);
-        Ok(accepted)
+        Ok(Stored { accepted, bulk, _permit: prepared.permit })
     }
+}
+
+fn event_ids(batch: &RecordBatch) -> &ArrayRef {
+    batch.column_by_name(column::EVENT_ID).expect("the schema has this column")
 }
 
 /// Nanoseconds in a millisecond.

@@ -9,7 +9,7 @@ use super::{
     Sink, Unreadable,
     access_log::{self, AccessLog},
     csv::{self, Csv, CsvConfig},
-    json, otlp, text,
+    elasticsearch, json, loki, otlp, splunk, text,
 };
 
 /// What the bytes of a body are.
@@ -25,6 +25,16 @@ pub enum BodyFormat<'f> {
     OtlpProtobuf,
     /// OTLP `ExportLogsServiceRequest` in JSON.
     OtlpJson,
+    /// Body of an Elasticsearch bulk request. Params: `index`, `pipeline`.
+    ElasticsearchBulk,
+    /// Loki push request in JSON. Params: `tenant`.
+    LokiJson,
+    /// Loki push request in protobuf, decompressed. Params: `tenant`.
+    LokiProtobuf,
+    /// Events of Splunk's HTTP Event Collector. Params: `host`, `source`, `sourcetype`, `index`.
+    SplunkEvents,
+    /// Raw lines for Splunk's HTTP Event Collector. Params: as for events.
+    SplunkRaw,
     /// Lines of an access log or CSV.
     Line(&'f LineFormat),
 }
@@ -60,7 +70,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// [`Unreadable`] when no record can be told apart; `sink` is of no use then.
 pub fn decode(format: BodyFormat<'_>, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
     let body = match format {
-        BodyFormat::OtlpProtobuf => body,
+        BodyFormat::OtlpProtobuf | BodyFormat::LokiProtobuf => body,
         _ => body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body),
     };
     match format {
@@ -69,6 +79,11 @@ pub fn decode(format: BodyFormat<'_>, body: &[u8], sink: &mut Sink<'_>) -> Resul
         BodyFormat::Text => text::decode(body, sink),
         BodyFormat::OtlpProtobuf => otlp::protobuf::decode(body, sink)?,
         BodyFormat::OtlpJson => otlp::json::decode(body, sink)?,
+        BodyFormat::ElasticsearchBulk => elasticsearch::decode(body, sink)?,
+        BodyFormat::LokiJson => loki::json::decode(body, sink)?,
+        BodyFormat::LokiProtobuf => loki::protobuf::decode(body, sink)?,
+        BodyFormat::SplunkEvents => splunk::decode_events(body, sink)?,
+        BodyFormat::SplunkRaw => splunk::decode_raw(body, sink)?,
         BodyFormat::Line(LineFormat::AccessLog(format)) => access_log::decode(*format, body, sink),
         BodyFormat::Line(LineFormat::Csv(format)) => csv::decode(format, body, sink)?,
     }

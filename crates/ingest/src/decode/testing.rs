@@ -37,8 +37,18 @@ pub(super) fn decoded(format: BodyFormat<'_>, body: impl AsRef<[u8]>) -> Decoded
 
 /// Decodes `body`; checks that every record is either accepted or rejected.
 pub(super) fn try_decoded(format: BodyFormat<'_>, body: &[u8]) -> Result<Decoded, Unreadable> {
+    try_decoded_with(format, &[], body)
+}
+
+/// Decodes a body of which the sender said `params`.
+pub(super) fn try_decoded_with(
+    format: BodyFormat<'_>,
+    params: &[(&'static str, String)],
+    body: &[u8],
+) -> Result<Decoded, Unreadable> {
     let rules = PriorityRules::default();
-    let mut sink = Sink::new(BatchContext::new(RECEIVED_NANOS, &rules, [7; 10]), "test");
+    let context = BatchContext::new(RECEIVED_NANOS, &rules, [7; 10]);
+    let mut sink = Sink::new(context, "test").with_params(params);
     decode(format, body, &mut sink)?;
     let records = sink.records();
     let faults = sink.faults.into_iter().map(|(index, fault)| (index, fault.0)).collect();

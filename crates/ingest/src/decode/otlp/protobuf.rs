@@ -2,8 +2,6 @@
 //!
 //! Field numbers are those of `opentelemetry/proto/{collector/logs,logs,common,resource}/v1`.
 
-mod wire;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use thalweg_event::{Fault, Resource, Row};
 
@@ -11,8 +9,7 @@ use super::{
     any::{Any, MAX_NESTING, Nested, deeper},
     record::{Header, Id, Scope},
 };
-use crate::decode::{Sink, Unreadable};
-use wire::fields;
+use crate::decode::{Sink, Unreadable, wire::fields};
 
 /// Reads an `ExportLogsServiceRequest`.
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
