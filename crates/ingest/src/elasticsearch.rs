@@ -21,6 +21,7 @@ use axum::{
 use http::{StatusCode, header::CONTENT_ENCODING};
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::IntoParams;
 
 use self::answer::{BulkAnswer, Filter};
 use crate::{
@@ -43,13 +44,37 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .layer(middleware::from_fn(setup::brand))
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct BulkParams {
+/// What a bulk request says in its query.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BulkParams {
+    /// Parts of the answer to be sent, such as `errors,items.*.status`.
     filter_path: Option<String>,
+    /// Kept as attribute `elasticsearch.pipeline`; pipelines do not run here.
     pipeline: Option<String>,
 }
 
-async fn bulk(
+/// Stores documents as Elasticsearch's bulk interface does; also at `/{index}/_bulk`, and by `PUT`.
+#[utoipa::path(
+    post,
+    path = "/_bulk",
+    tag = "ingest",
+    params(BulkParams),
+    request_body(
+        description = "Actions `create` and `index`, each with its document on the next line",
+        content((String = "application/x-ndjson")),
+    ),
+    responses(
+        (status = 200, description = "What became of each action, in order"),
+        (status = 400, description = "The actions cannot be told apart"),
+        (status = 408, description = "The body did not arrive in time"),
+        (status = 413, description = "The body is too long"),
+        (status = 415, description = "The encoding is unknown"),
+        (status = 429, description = "Overloaded; see `Retry-After`"),
+        (status = 503, description = "The log takes nothing now"),
+    )
+)]
+pub(crate) async fn bulk(
     State(ingest): State<Arc<Ingest>>,
     params: Result<Query<BulkParams>, QueryRejection>,
     request: HttpRequest,

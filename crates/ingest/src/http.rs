@@ -37,7 +37,17 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
 
 /// Description of the HTTP endpoints.
 #[derive(OpenApi)]
-#[openapi(paths(post_logs, post_otlp_logs), components(schemas(Answer, RecordError, Refusal)))]
+#[openapi(
+    paths(
+        post_logs,
+        post_otlp_logs,
+        elasticsearch::bulk,
+        loki::push,
+        splunk::post_events,
+        splunk::post_raw,
+    ),
+    components(schemas(Answer, RecordError, Refusal))
+)]
 pub struct Api;
 
 /// How the body of a request is to be read.

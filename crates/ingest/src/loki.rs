@@ -31,7 +31,28 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .with_state(ingest)
 }
 
-async fn push(State(ingest): State<Arc<Ingest>>, request: http::Request<Body>) -> Response {
+/// Stores lines as Grafana Loki does.
+#[utoipa::path(
+    post,
+    path = "/loki/api/v1/push",
+    tag = "ingest",
+    request_body(
+        description = "A push request; protobuf is compressed with Snappy",
+        content((serde_json::Value = "application/json"), (Vec<u8> = "application/x-protobuf")),
+    ),
+    responses(
+        (status = 204, description = "All entries are durable"),
+        (status = 400, description = "The body cannot be read, or entries were rejected", body = String),
+        (status = 413, description = "The body is too long", body = String),
+        (status = 415, description = "The content type or encoding is unknown", body = String),
+        (status = 429, description = "Overloaded; see `Retry-After`", body = String),
+        (status = 503, description = "The log takes nothing now, or the body was slow", body = String),
+    )
+)]
+pub(crate) async fn push(
+    State(ingest): State<Arc<Ingest>>,
+    request: http::Request<Body>,
+) -> Response {
     let (parts, body) = request.into_parts();
     let asked = format_and_encoding(&parts.headers).map(|(format, encoding)| {
         let tenant = parts.headers.get(TENANT).and_then(|tenant| tenant.to_str().ok());

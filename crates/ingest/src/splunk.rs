@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thalweg_event::Fault;
 use thalweg_log::LogError;
+use utoipa::IntoParams;
 
 use self::channels::Channels;
 use crate::{
@@ -35,7 +36,8 @@ const CHANNEL: &str = "x-splunk-request-channel";
 /// Longest question about acknowledgements.
 const ACK_QUERY_LIMIT_BYTES: usize = 1 << 20;
 
-struct Hec {
+/// What the handlers share.
+pub(crate) struct Hec {
     ingest: Arc<Ingest>,
     channels: Channels,
 }
@@ -56,19 +58,40 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
 }
 
 /// Where the events of a request come from, unless they say otherwise, and their channel.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
-struct HecParams {
+#[into_params(parameter_in = Query)]
+pub(crate) struct HecParams {
+    /// Channel for acknowledgements; also as header `X-Splunk-Request-Channel`.
     channel: Option<String>,
+    /// Host of events that name none.
     host: String,
+    /// Source of events that name none.
     source: String,
+    /// Source type of events that name none.
     sourcetype: String,
+    /// Index of events that name none.
     index: String,
 }
 
 type QueryParams = Result<Query<HecParams>, QueryRejection>;
 
-async fn post_events(
+/// Stores events as Splunk's HTTP Event Collector does; also at `/services/collector/event`.
+#[utoipa::path(
+    post,
+    path = "/services/collector",
+    tag = "ingest",
+    params(HecParams),
+    request_body(description = "JSON objects, one after the other or in arrays", content((serde_json::Value = "application/json"))),
+    responses(
+        (status = 200, description = "All events are durable; `ackId` if there is a channel"),
+        (status = 400, description = "No data, or events were rejected; the first is named"),
+        (status = 413, description = "The body is too long"),
+        (status = 415, description = "The encoding is unknown"),
+        (status = 503, description = "Busy; see `Retry-After`"),
+    )
+)]
+pub(crate) async fn post_events(
     State(hec): State<Arc<Hec>>,
     params: QueryParams,
     request: http::Request<Body>,
@@ -76,7 +99,22 @@ async fn post_events(
     hec.store(SPLUNK_EVENTS, params, request).await
 }
 
-async fn post_raw(
+/// Stores lines of text as Splunk's HTTP Event Collector does.
+#[utoipa::path(
+    post,
+    path = "/services/collector/raw",
+    tag = "ingest",
+    params(HecParams),
+    request_body(description = "Lines", content((String = "text/plain"))),
+    responses(
+        (status = 200, description = "All events are durable; `ackId` if there is a channel"),
+        (status = 400, description = "No data, or events were rejected; the first is named"),
+        (status = 413, description = "The body is too long"),
+        (status = 415, description = "The encoding is unknown"),
+        (status = 503, description = "Busy; see `Retry-After`"),
+    )
+)]
+pub(crate) async fn post_raw(
     State(hec): State<Arc<Hec>>,
     params: QueryParams,
     request: http::Request<Body>,

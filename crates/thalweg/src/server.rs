@@ -72,7 +72,8 @@ impl Server {
             .merge(thalweg_query::http::router(query.clone()))
             .merge(format_api::router(ingest.clone()))
             .merge(health::router(health::Health { log: shared, query: query.clone(), metrics }))
-            .merge(openapi::router());
+            .merge(openapi::router())
+            .layer(axum::middleware::from_fn(thalweg_ingest::elasticsearch::answer_agents));
         let listeners = vec![
             serve("http", http, routes, stopping.clone()),
             serve("otlp_grpc", otlp_grpc, thalweg_ingest::grpc::router(ingest), stopping.clone()),

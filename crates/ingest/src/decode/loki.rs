@@ -36,10 +36,13 @@ const SERVICE_LABELS: [&str; 12] = [
     "k8s_job_name",
 ];
 
+/// Name and value.
+type Label<'t> = (Cow<'t, str>, Cow<'t, str>);
+
 /// What all entries of a stream share.
 #[derive(Default)]
 struct Stream<'t> {
-    labels: Vec<(Cow<'t, str>, Cow<'t, str>)>,
+    labels: Vec<Label<'t>>,
     /// Tenant the request was for.
     tenant: Option<&'t str>,
 }

@@ -101,36 +101,8 @@ impl Taken {
 
     /// Whether `text` fits `place` and was written there.
     pub(super) fn write_text(&mut self, place: Place, text: &str, row: &mut Row<'_, '_>) -> bool {
-        let fits = !self.has(place)
-            && match place {
-                Place::Message => {
-                    row.message(text);
-                    true
-                }
-                _ if text.is_empty() => false,
-                Place::Time => {
-                    let nanos = time::parse_text(text).or_else(|| time::parse_number(text));
-                    nanos.map(|nanos| row.time_unix_nano(nanos)).is_some()
-                }
-                Place::Severity => Severity::parse(text).map(|s| row.severity(s)).is_some(),
-                Place::HttpStatus => text.parse().map(|status| row.http_status(status)).is_ok(),
-                Place::Bytes => text.parse().map(|bytes| row.bytes(bytes)).is_ok(),
-                Place::DurationNanos => {
-                    let nanos = text.parse::<u64>();
-                    nanos.map(|nanos| row.duration_ms(nanos as f64 / NANOS_PER_MILLI)).is_ok()
-                }
-                Place::EventId => done(row.event_id(text)),
-                Place::Service => done(row.service(text)),
-                Place::Host => done(row.host(text)),
-                Place::Environment => done(row.environment(text)),
-                Place::TraceId => done(row.trace_id(text)),
-                Place::SpanId => done(row.span_id(text)),
-                Place::HttpMethod => done(row.http_method(text)),
-                Place::HttpPath => done(row.http_path(text)),
-                Place::HttpTarget => done(row.http_target(text)),
-                Place::ClientIp => done(row.client_ip(text)),
-                Place::UserAgent => done(row.user_agent(text)),
-            };
+        let is_value = place == Place::Message || !text.is_empty();
+        let fits = is_value && !self.has(place) && set(place, text, row);
         if fits {
             self.take(place);
         }
@@ -152,8 +124,35 @@ impl Taken {
 
 const NANOS_PER_MILLI: f64 = 1e6;
 
-/// What a setter that takes any text says.
-fn done((): ()) -> bool {
+/// Sets the column unless `text` is no value for it; says whether it is one.
+fn set(place: Place, text: &str, row: &mut Row<'_, '_>) -> bool {
+    match place {
+        Place::Time => {
+            let nanos = time::parse_text(text).or_else(|| time::parse_number(text));
+            return nanos.map(|nanos| row.time_unix_nano(nanos)).is_some();
+        }
+        Place::Severity => {
+            return Severity::parse(text).map(|severity| row.severity(severity)).is_some();
+        }
+        Place::HttpStatus => return text.parse().map(|status| row.http_status(status)).is_ok(),
+        Place::Bytes => return text.parse().map(|bytes| row.bytes(bytes)).is_ok(),
+        Place::DurationNanos => {
+            let millis = text.parse().map(|nanos: u64| nanos as f64 / NANOS_PER_MILLI);
+            return millis.map(|millis| row.duration_ms(millis)).is_ok();
+        }
+        Place::EventId => row.event_id(text),
+        Place::Message => row.message(text),
+        Place::Service => row.service(text),
+        Place::Host => row.host(text),
+        Place::Environment => row.environment(text),
+        Place::TraceId => row.trace_id(text),
+        Place::SpanId => row.span_id(text),
+        Place::HttpMethod => row.http_method(text),
+        Place::HttpPath => row.http_path(text),
+        Place::HttpTarget => row.http_target(text),
+        Place::ClientIp => row.client_ip(text),
+        Place::UserAgent => row.user_agent(text),
+    }
     true
 }
 

@@ -196,6 +196,8 @@ async fn agents_find_a_healthy_node_and_browsers_do_not() {
         assert!(!answer[key].is_null(), "{path}: {answer}");
         assert!(value.is_empty() || !answer[key][value].is_null(), "{path}: {answer}");
     }
+    let health = server.get(Method::GET, "/_cat/health").send().await.unwrap();
+    assert!(health.text().await.unwrap().contains(" green "));
     let (_, nodes) = headers_and_json(server.get(Method::GET, "/_nodes/http")).await;
     let address = &nodes["nodes"]["thalweg"]["http"]["publish_address"];
     assert_eq!(address, &json!(server.http.to_string()));

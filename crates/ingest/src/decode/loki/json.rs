@@ -1,13 +1,11 @@
 //! `{"streams":[{"stream":{"job":"api"},"values":[["1700000000000000000","line",{"k":"v"}]]}]}`
 
-use std::borrow::Cow;
-
 use thalweg_event::{
     Fault, Row,
     json::{Cursor, Malformed, Value},
 };
 
-use super::{Entry, Stream, tenant, write_time};
+use super::{Entry, Label, Stream, tenant, write_time};
 use crate::decode::{Sink, Unreadable, lines::utf8};
 
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
@@ -63,7 +61,7 @@ fn read_stream(cursor: &mut Cursor<'_>, sink: &mut Sink<'_>) -> Result<(), Unrea
     Ok(())
 }
 
-fn read_labels<'t>(labels: Option<Value<'t>>) -> Result<Vec<(Cow<'t, str>, Cow<'t, str>)>, Fault> {
+fn read_labels<'t>(labels: Option<Value<'t>>) -> Result<Vec<Label<'t>>, Fault> {
     let mut read = Vec::new();
     let Some(labels) = labels else { return Ok(read) };
     let mut cursor = Cursor::new(labels.raw());

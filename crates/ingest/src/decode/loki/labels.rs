@@ -6,11 +6,13 @@ use std::borrow::Cow;
 
 use thalweg_event::Fault;
 
+use super::Label;
+
 /// Reads a label set; names may be quoted too.
 ///
 /// # Errors
 /// A [`Fault`] that says what was expected where.
-pub(super) fn parse(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Fault> {
+pub(super) fn parse(text: &str) -> Result<Vec<Label<'_>>, Fault> {
     let mut reader = Reader { text, rest: text.trim_start() };
     let mut labels = Vec::new();
     reader.take("{")?;
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(String, String)>, String> {
-        let owned = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into(), value.into());
+        let owned = |(name, value): Label<'_>| (name.into(), value.into());
         parse(text).map(|labels| labels.into_iter().map(owned).collect()).map_err(|fault| fault.0)
     }
 
