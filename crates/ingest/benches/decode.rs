@@ -123,6 +123,39 @@ fn otlp() -> ExportLogsServiceRequest {
     ExportLogsServiceRequest { resource_logs: vec![resource_logs] }
 }
 
+/// As Filebeat writes documents: an action and the event in Elastic's common schema.
+fn elasticsearch(Sample { service, level, message, nanos, random, .. }: Sample) -> String {
+    let time = time(nanos, "%Y-%m-%dT%H:%M:%S%.3fZ");
+    let (level, user, host) = (level.0, random % 99_991, random % 20);
+    let trace = format!("{random:016x}{random:016x}");
+    format!(
+        r#"{{"create":{{"_index":"filebeat-8.19.0"}}}}
+{{"@timestamp":"{time}","message":"{message}","log":{{"level":"{level}","offset":{user},"file":{{"path":"/var/log/{service}.log"}}}},"service":{{"name":"{service}"}},"host":{{"name":"web-{host}"}},"trace":{{"id":"{trace}"}},"user":{{"id":{user}}},"agent":{{"type":"filebeat","version":"8.19.0"}}}}"#
+    )
+}
+
+fn splunk(Sample { service, level, message, nanos, random, .. }: Sample) -> String {
+    let (seconds, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
+    let (level, user, host) = (level.0, random % 99_991, random % 20);
+    format!(
+        r#"{{"time":{seconds}.{millis:03},"host":"web-{host}","source":"/var/log/{service}.log","sourcetype":"{service}","event":{{"message":"{message}","level":"{level}","user_id":{user}}},"fields":{{"region":"eu-west-1"}}}}"#
+    )
+}
+
+/// One stream a service, as Promtail sends them.
+fn loki() -> Vec<u8> {
+    let streams = SERVICES.map(|service| {
+        let values = samples().filter(|sample| sample.service == service);
+        let values = values.map(|sample| {
+            let (level, message) = (sample.level.0, sample.message);
+            format!(r#"["{}","{level} {message}",{{"trace_id":"{:032x}"}}]"#, sample.nanos, sample.random)
+        });
+        let values = values.collect::<Vec<_>>().join(",");
+        format!(r#"{{"stream":{{"service_name":"{service}","namespace":"shop","pod":"{service}-1"}},"values":[{values}]}}"#)
+    });
+    format!(r#"{{"streams":[{}]}}"#, streams.join(",")).into_bytes()
+}
+
 /// Best and median seconds of `work`, repeated for at least [`SECONDS`].
 fn measure(mut work: impl FnMut()) -> (f64, f64) {
     work();
@@ -171,6 +204,9 @@ fn main() {
         ("json array, envelope 1", BodyFormat::Json, array),
         ("otlp protobuf", BodyFormat::OtlpProtobuf, otlp.encode_to_vec()),
         ("otlp json", BodyFormat::OtlpJson, serde_json::to_vec(&otlp).expect("serialises")),
+        ("elasticsearch bulk", BodyFormat::ElasticsearchBulk, lines(elasticsearch)),
+        ("loki json", BodyFormat::LokiJson, loki()),
+        ("splunk events", BodyFormat::SplunkEvents, lines(splunk)),
         ("clf", named("clf"), lines(clf)),
         ("combined-time", named("combined-time"), lines(combined)),
         ("csv, web log", named("weblog"), lines(weblog)),

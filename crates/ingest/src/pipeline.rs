@@ -229,6 +229,7 @@ impl Ingest {
         })
     }
 
+    /// Stores the events of a body that was received.
     pub(crate) async fn process(
         self: &Arc<Self>,
         request: Request,
@@ -237,6 +238,7 @@ impl Ingest {
         Ok(self.process_bulk(request, payload).await?.accepted)
     }
 
+    /// As [`Ingest::process`], for protocols whose answer needs more.
     pub(crate) async fn process_bulk(
         self: &Arc<Self>,
         request: Request,

@@ -33,8 +33,8 @@ use crate::{
 /// Names the channel whose acknowledgements a client will ask for.
 const CHANNEL: &str = "x-splunk-request-channel";
 
-/// Longest question about acknowledgements.
-const ACK_QUERY_LIMIT_BYTES: usize = 1 << 20;
+/// Longest question about acknowledgements: some ten thousand ids.
+const ACK_QUERY_LIMIT_BYTES: usize = 64 << 10;
 
 /// What the handlers share.
 pub(crate) struct Hec {

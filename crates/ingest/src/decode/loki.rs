@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use thalweg_event::{AttributeValue, Fault, Row};
 
 use super::{
-    Sink, name_service,
+    name_service,
     place::{Place, Taken},
     text::leading_severity,
 };
@@ -110,10 +110,6 @@ fn write_time(
     })?;
     row.time_unix_nano(nanos);
     Ok(())
-}
-
-fn tenant<'c>(sink: &Sink<'c>) -> Option<&'c str> {
-    sink.param("tenant")
 }
 
 #[cfg(test)]

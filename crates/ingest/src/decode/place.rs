@@ -1,7 +1,8 @@
 //! The columns that agents' names for common things belong to.
 //!
-//! Elastic Common Schema 8, the OpenTelemetry semantic conventions, and what Fluent Bit, Vector,
-//! Logstash, Promtail and popular logging libraries call the same things.
+//! Elastic Common Schema 8, the OpenTelemetry semantic conventions and its exporters for
+//! Elasticsearch and Splunk, and what Fluent Bit, Vector, Logstash, Promtail and popular logging
+//! libraries call the same things.
 
 use thalweg_event::{Row, Severity, json::Value, time};
 
@@ -33,15 +34,26 @@ impl Place {
         Some(match name {
             "@timestamp" => Self::Time,
             "event.id" | "event_id" => Self::EventId,
-            "message" => Self::Message,
-            "log.level" | "level" | "severity" | "detected_level" | "log_level" | "loglevel"
-            | "levelname" => Self::Severity,
-            "service.name" | "service" | "service_name" => Self::Service,
-            "host.name" | "host" | "hostname" => Self::Host,
+            "message" | "body.text" => Self::Message,
+            "log.level"
+            | "level"
+            | "severity"
+            | "detected_level"
+            | "log_level"
+            | "loglevel"
+            | "levelname"
+            | "severity_text"
+            | "otel.log.severity.text" => Self::Severity,
+            "service.name" | "service" | "service_name" | "resource.attributes.service.name" => {
+                Self::Service
+            }
+            "host.name" | "host" | "hostname" | "resource.attributes.host.name" => Self::Host,
             "service.environment"
             | "deployment.environment"
             | "deployment.environment.name"
             | "deployment_environment"
+            | "resource.attributes.deployment.environment"
+            | "resource.attributes.deployment.environment.name"
             | "environment" => Self::Environment,
             "trace.id" | "trace_id" | "traceId" | "traceID" => Self::TraceId,
             "span.id" | "span_id" | "spanId" | "spanID" => Self::SpanId,
@@ -78,6 +90,9 @@ impl Place {
                 | "http.request"
                 | "http.response"
                 | "http.response.body"
+                | "body"
+                | "resource"
+                | "resource.attributes"
         )
     }
 }
@@ -176,6 +191,7 @@ mod tests {
             "url.path",
             "client.ip",
             "user_agent.original",
+            "body.text",
         ] {
             assert!(Place::of(name).is_some(), "{name}");
             let parents = name.match_indices('.').map(|(dot, _)| &name[..dot]);

@@ -34,45 +34,46 @@ pub(super) fn decode_events(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unre
     };
     let defaults = Metadata::of_params(sink);
     let mut document = Document::default();
-    let (mut read_until, mut too_much) = (0, Ok(()));
-    let walked = each_value(&mut Cursor::new(text), |event, end| {
-        too_much = too_much.clone().and_then(|()| sink.share(defaults.bytes()));
-        if too_much.is_ok() {
-            sink.record(event.raw().as_bytes(), |row| {
-                read_event(event, &defaults, &mut document, row)
-            });
+    let mut events = Values { cursor: Cursor::new(text), is_in_array: false };
+    let mut read_until = 0;
+    let fault = loop {
+        match events.next() {
+            Ok(Some(event)) => {
+                sink.share(defaults.bytes())?;
+                sink.record(event.raw().as_bytes(), |row| {
+                    read_event(event, &defaults, &mut document, row)
+                });
+                read_until = events.cursor.position();
+            }
+            Ok(None) => break broken,
+            Err(malformed) => break broken.or(Some(Fault(format!("body: {malformed}")))),
         }
-        read_until = end;
-    });
-    too_much?;
-    let malformed = |malformed: Malformed| Fault(format!("body: {malformed}"));
-    if let Some(fault) = broken.or(walked.err().map(malformed)) {
+    };
+    if let Some(fault) = fault {
         sink.record(&body[read_until..], |_| Err(fault));
     }
     Ok(())
 }
 
-/// Calls `each` with every value and the position after it.
-fn each_value<'t>(
-    cursor: &mut Cursor<'t>,
-    mut each: impl FnMut(Value<'t>, usize),
-) -> Result<(), Malformed> {
-    loop {
-        match cursor.peek() {
-            0 if cursor.clone().end().is_ok() => return Ok(()),
-            b'[' => {
-                let mut goes_on = cursor.open_array()?;
-                while goes_on {
-                    let value = cursor.value()?;
-                    each(value, cursor.position());
-                    goes_on = cursor.next_element()?;
-                }
-            }
-            _ => {
-                let value = cursor.value()?;
-                each(value, cursor.position());
-            }
+/// The values of a body, on their own or in arrays.
+struct Values<'t> {
+    cursor: Cursor<'t>,
+    /// Whether the last one was an element of an array.
+    is_in_array: bool,
+}
+
+impl<'t> Values<'t> {
+    fn next(&mut self) -> Result<Option<Value<'t>>, Malformed> {
+        if self.is_in_array {
+            self.is_in_array = self.cursor.next_element()?;
         }
+        while !self.is_in_array && self.cursor.peek() == b'[' {
+            self.is_in_array = self.cursor.open_array()?;
+        }
+        if !self.is_in_array && self.cursor.clone().end().is_ok() {
+            return Ok(None);
+        }
+        self.cursor.value().map(Some)
     }
 }
 

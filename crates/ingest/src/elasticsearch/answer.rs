@@ -115,7 +115,7 @@ impl BulkAnswer {
         if self.is_done {
             return None;
         }
-        let mut out = Vec::with_capacity(CHUNK_BYTES);
+        let mut out = Vec::new();
         if !self.is_begun {
             self.write_head(&mut out);
             self.is_begun = true;

@@ -112,6 +112,34 @@ fn documents_of_fluent_bit_and_vector_are_understood() {
 }
 
 #[test]
+fn documents_of_opentelemetrys_exporter_are_understood() {
+    let event = document(&json!({
+        "@timestamp": "1700000000123.456789", "body": {"text": "m", "flattened": {"x": 1}},
+        "severity_text": "WARN", "severity_number": 13, "trace_id": "ab",
+        "attributes": {"user": 7},
+        "resource": {"attributes": {"service.name": "a", "deployment.environment.name": "prod",
+                                    "cloud.region": "eu"}},
+    }));
+    for (column, value) in [
+        ("time_unix_nano", "1700000000123456789"),
+        ("message", "m"),
+        ("level", "WARN"),
+        ("trace_id", "ab"),
+        ("service", "a"),
+        ("environment", "prod"),
+    ] {
+        assert_eq!(event.only(column).as_deref(), Some(value), "{column}");
+    }
+    assert_eq!(
+        attributes(&event),
+        json!({
+            "body": {"flattened": {"x": 1}}, "severity_number": 13, "attributes": {"user": 7},
+            "resource": {"attributes": {"cloud.region": "eu"}},
+        })
+    );
+}
+
+#[test]
 fn a_name_that_stands_in_counts_only_where_the_usual_one_is_missing() {
     let event = document(&json!({
         "log": "l", "timestamp": "2001-01-01T00:00:00Z", "ts": 1_600_000_000,

@@ -5,7 +5,7 @@ use thalweg_event::{
     json::{Cursor, Malformed, Value},
 };
 
-use super::{Entry, Label, Stream, tenant, write_time};
+use super::{Entry, Label, Stream, write_time};
 use crate::decode::{Sink, Unreadable, lines::utf8};
 
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
@@ -46,7 +46,7 @@ fn read_stream(cursor: &mut Cursor<'_>, sink: &mut Sink<'_>) -> Result<(), Unrea
         member = cursor.next_member().map_err(malformed)?;
     }
     let Some(mut values) = values else { return Ok(()) };
-    let tenant = tenant(sink);
+    let tenant = sink.param("tenant");
     let stream = read_labels(labels).map(|labels| Stream { labels, tenant });
     let shared_bytes = stream.as_ref().map_or(0, Stream::bytes);
     let mut goes_on = values.open_array().map_err(malformed)?;

@@ -4,7 +4,7 @@
 
 use thalweg_event::{Fault, Row};
 
-use super::{Entry, Stream, labels, tenant, write_time};
+use super::{Entry, Stream, labels, write_time};
 use crate::decode::{Sink, Unreadable, wire::fields};
 
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
@@ -21,12 +21,13 @@ fn unreadable(fault: Fault) -> Unreadable {
 
 fn read_stream(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
     // The labels may stand after the entries that they are of.
-    let mut stream = Ok(Stream { tenant: tenant(sink), labels: Vec::new() });
+    let mut labels = Ok(Vec::new());
     for field in fields(bytes) {
         let (1, text) = field.map_err(unreadable)? else { continue };
-        let tenant = tenant(sink);
-        stream = text.text().and_then(labels::parse).map(|labels| Stream { labels, tenant });
+        labels = text.text().and_then(labels::parse);
     }
+    let tenant = sink.param("tenant");
+    let stream = labels.map(|labels| Stream { labels, tenant });
     let shared_bytes = stream.as_ref().map_or(0, Stream::bytes);
     for field in fields(bytes) {
         let (2, entry) = field.map_err(unreadable)? else { continue };
