@@ -5,6 +5,8 @@
 //! calls them. The service is what the event or its fields say, or else the `sourcetype`: unlike
 //! the `source`, it has few values.
 
+use std::borrow::Cow;
+
 use thalweg_event::{
     AttributeValue, Fault, Row,
     json::{Cursor, Malformed, Value},
@@ -193,39 +195,39 @@ fn read_event<'t>(
         sourcetype: sourcetype.as_deref().or(defaults.sourcetype),
         index: index.as_deref().or(defaults.index),
     };
+    let text = read_body(parts.event, document, row)?;
     if let Some(fields) = parts.fields {
         if !fields.is_object() {
             return Err(Fault(FIELDS_UNREADABLE.to_owned()));
         }
         document.read(fields.raw(), row)?;
     }
-    read_body(parts.event, document, row)?;
+    if let Some(severity) = text.as_deref().and_then(leading_severity)
+        && !document.taken.has(Place::Severity)
+    {
+        row.severity(severity);
+    }
     metadata.write(row);
     Ok(())
 }
 
+/// Writes the event itself; its text, if it is one.
 fn read_body<'t>(
     event: Option<Value<'t>>,
     document: &mut Document<'t>,
     row: &mut Row<'_, '_>,
-) -> Result<(), Fault> {
+) -> Result<Option<Cow<'t, str>>, Fault> {
     let event = event.ok_or_else(|| Fault(EVENT_REQUIRED.to_owned()))?;
     if event.is_object() {
-        return document.read(event.raw(), row);
+        document.read(event.raw(), row)?;
+        return Ok(None);
     }
-    let Some(text) = event.text() else {
-        row.message(event.raw());
-        return Ok(());
-    };
-    if text.is_empty() {
+    let text = event.text();
+    if text.as_deref() == Some("") {
         return Err(Fault(EVENT_BLANK.to_owned()));
     }
-    row.message(&text);
-    if let (false, Some(severity)) = (document.taken.has(Place::Severity), leading_severity(&text))
-    {
-        row.severity(severity);
-    }
-    Ok(())
+    document.taken.write(Place::Message, event, row);
+    Ok(text)
 }
 
 /// Seconds since 1970, or milliseconds and so on where the magnitude says so.
@@ -237,10 +239,7 @@ fn read_time(value: Value<'_>) -> Result<i64, Fault> {
     })
 }
 
-fn read_text<'t>(
-    name: &str,
-    value: Option<Value<'t>>,
-) -> Result<Option<std::borrow::Cow<'t, str>>, Fault> {
+fn read_text<'t>(name: &str, value: Option<Value<'t>>) -> Result<Option<Cow<'t, str>>, Fault> {
     let text = |value: Value<'t>| {
         value.text().ok_or_else(|| Fault::expected(name, "a string", value.raw()))
     };

@@ -65,6 +65,20 @@ fn an_event_that_is_an_object_is_a_document() {
 }
 
 #[test]
+fn a_field_does_not_take_the_place_of_what_the_event_says() {
+    for (body, level) in [
+        (json!("INFO text"), None),
+        (json!({"message": "INFO text", "level": "warn"}), Some("WARN")),
+    ] {
+        let fields = json!({"message": "m", "severity": "error"});
+        let event = event(&json!({"event": body, "fields": fields}));
+        assert_eq!(event.only("message").as_deref(), Some("INFO text"));
+        assert_eq!(event.only("level").as_deref(), level.or(Some("ERROR")));
+        assert_eq!(event.attributes()[0]["message"], "m");
+    }
+}
+
+#[test]
 fn an_event_that_is_neither_is_kept_as_json() {
     for (value, message) in
         [(json!(7.5), "7.5"), (json!([1, "a"]), "[1,\"a\"]"), (json!(true), "true")]
