@@ -255,7 +255,60 @@ impl BulkAnswer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+
     use super::*;
+    use crate::{
+        admission::{Admission, AdmissionConfig},
+        decode::elasticsearch::items::Items,
+        pipeline::{Accepted, Bulk},
+    };
+
+    const OPERATIONS: usize = 10_000;
+
+    /// A long answer, and the admission of which it holds the only place.
+    fn long_answer() -> (Response, Arc<Admission>) {
+        let limits = AdmissionConfig { max_requests: 1, ..AdmissionConfig::default() };
+        let admission = Arc::new(Admission::new(limits));
+        let mut items = Items::default();
+        for number in 0..OPERATIONS {
+            items.push(Kind::Index, Some("logs"), Some(&number.to_string()), false);
+        }
+        let stored = Stored {
+            accepted: Accepted { rejected: OPERATIONS, ..Accepted::default() },
+            bulk: Bulk { items, event_ids: None },
+            _permit: admission.enter(Some(0)).unwrap(),
+        };
+        let answer = BulkAnswer::new(stored, Filter::parse(None), Duration::ZERO);
+        (answer.into_response(), admission)
+    }
+
+    async fn is_free(admission: &Arc<Admission>) {
+        while admission.enter(Some(0)).is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_holds_its_share_of_memory_until_it_is_read() {
+        let (response, admission) = long_answer();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(admission.enter(Some(0)).is_err());
+        let answer = response.into_body().collect().await.unwrap().to_bytes();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        let items = answer["items"].as_array().unwrap();
+        assert_eq!((items.len(), &items[7]["index"]["_id"]), (OPERATIONS, &"7".into()));
+        is_free(&admission).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_any_more_gives_its_share_back() {
+        let (response, admission) = long_answer();
+        drop(response);
+        is_free(&admission).await;
+    }
 
     #[test]
     fn a_filter_takes_what_its_patterns_name() {

@@ -36,7 +36,8 @@ pub(crate) struct Item<'i> {
 }
 
 impl Items {
-    pub(super) fn push(
+    /// Adds an operation; without an index of its own it has the default.
+    pub(crate) fn push(
         &mut self,
         kind: Kind,
         index: Option<&str>,
