@@ -1,13 +1,14 @@
 //! Every sender's wire format, decoded into Arrow batches and appended durably to the log.
 //!
 //! ```text
-//! HTTP  /api/v1/logs ─┐
-//! HTTP  /v1/logs ─────┼─▶ admit, receive ─▶ Ingest ─▶ logs.critical │ logs.routine │ rejected
-//! gRPC  :4317 ────────┘
+//! HTTP    /api/v1/logs ───────┐
+//! HTTP    /v1/logs /v1/traces ┼─▶ admit, receive ─▶ Ingest ─▶ logs.critical │ logs.routine │
+//! gRPC    :4317 ──────────────┤                               spans │ rejected
+//! syslog  :5514 UDP, TCP ─────┘
 //! ```
 //!
 //! [`Ingest`] takes a body from its bytes to durable events and does not know of sockets; [`http`]
-//! and [`grpc`] are routers around it, which the binary serves.
+//! and [`grpc`] are routers around it, which the binary serves, and [`syslog`] listens itself.
 
 pub mod decode;
 
@@ -24,9 +25,14 @@ mod meters;
 mod pipeline;
 mod recall;
 mod route;
+mod signal;
+pub mod syslog;
 
 pub use admission::AdmissionConfig;
 pub use config::{ConfigError, IngestConfig};
 pub use dedup::DuplicatesConfig;
 pub use error::IngestError;
-pub use pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, OpenError, Request};
+pub use pipeline::{
+    Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, OTLP_TRACES_JSON, OTLP_TRACES_PROTOBUF, OpenError,
+    Request,
+};

@@ -9,7 +9,7 @@ use super::{
 
 /// Bytes of any kind, and pieces that lead decoders past their first checks.
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let pieces: [&[u8]; 38] = [
+    let pieces: [&[u8]; 44] = [
         b"{",
         b"}",
         b"[",
@@ -46,6 +46,12 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         b"\x0a\x04\x12\x02",
         b"\x0a\x80\x01",
         b"\x12\x08\x12\x06",
+        b"\"resourceSpans\":[{",
+        b"\"scopeSpans\":[{",
+        b"\"spans\":[{",
+        b"\"spanId\":\"0102030405060708\"",
+        b"<34>Oct 11 22:14:15 host app[1]: ",
+        b"<34>1 2003-10-11T22:14:15Z h a - - [a b=\"",
         b"\xff",
         "é😀".as_bytes(),
     ];
@@ -70,7 +76,14 @@ proptest! {
     fn every_record_of_any_body_is_accepted_or_rejected(body in body()) {
         let formats = formats();
         let named = formats.names().map(|name| formats.get(name).unwrap());
-        for format in named.chain([BodyFormat::OtlpJson, BodyFormat::OtlpProtobuf]) {
+        let others = [
+            BodyFormat::OtlpJson,
+            BodyFormat::OtlpProtobuf,
+            BodyFormat::OtlpTracesJson,
+            BodyFormat::OtlpTracesProtobuf,
+            BodyFormat::SyslogReceived { offset_secs: 0 },
+        ];
+        for format in named.chain(others) {
             let _ = try_decoded(format, &body);
         }
     }
