@@ -107,3 +107,50 @@ fn take_messages(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::syslog::queue;
+
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// What comes of a sender that writes each of `parts` after a pause, and then waits.
+    async fn outcome(parts: &[(u64, &str)]) -> (Result<(), CutOff>, u64, Duration) {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let (queue, mut waiting) = queue::channel();
+        let begun = Instant::now();
+        let reading = tokio::spawn(async move {
+            read(far, IpAddr::from([127, 0, 0, 1]), &queue, IDLE_TIMEOUT).await
+        });
+        for (pause_secs, part) in parts {
+            tokio::time::sleep(Duration::from_secs(*pause_secs)).await;
+            // The reader may have gone.
+            let _ = near.write_all(part.as_bytes()).await;
+        }
+        let outcome = reading.await.unwrap();
+        let mut messages = 0;
+        while let Some((chunk, _)) = waiting.recv().await {
+            messages += chunk.messages;
+        }
+        (outcome, messages, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_end_is_taken_as_it_is_after_its_time() {
+        let slow = [(10, "<1>a: done\n<1>b: be"), (30, "gun"), (29, " ")];
+        let (outcome, messages, time) = outcome(&slow).await;
+        assert!(matches!(outcome, Err(CutOff::TooSlow)), "{outcome:?}");
+        assert_eq!(messages, 2);
+        assert_eq!(time.as_secs(), 10 + MESSAGE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_may_be_silent_between_messages() {
+        let (outcome, messages, time) = outcome(&[(0, "<1>a\n"), (3500, "<1>b\n")]).await;
+        assert!(matches!(outcome, Err(CutOff::TooSlow)), "{outcome:?}");
+        assert_eq!((messages, time.as_secs()), (2, 7100));
+    }
+}

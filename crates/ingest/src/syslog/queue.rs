@@ -86,11 +86,16 @@ impl Queue {
     }
 }
 
+/// A queue, and its other end.
+pub(super) fn channel() -> (Queue, mpsc::UnboundedReceiver<(Chunk, OwnedSemaphorePermit)>) {
+    let (chunks, waiting) = mpsc::unbounded_channel();
+    (Queue { room: Arc::new(Semaphore::new(QUEUE_BYTES)), chunks }, waiting)
+}
+
 /// A queue, and the task that stores what is in it.
 pub(super) fn start(ingest: Arc<Ingest>) -> (Queue, JoinHandle<()>) {
-    let (chunks, waiting) = mpsc::unbounded_channel();
-    let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-    (Queue { room, chunks }, tokio::spawn(store_batches(ingest, waiting)))
+    let (queue, waiting) = channel();
+    (queue, tokio::spawn(store_batches(ingest, waiting)))
 }
 
 /// Stores one batch after the other: two at once could change places.

@@ -12,3 +12,5 @@ mod otlp;
 mod overload;
 mod priority;
 mod server;
+mod syslog;
+mod traces;

@@ -65,7 +65,7 @@ fn schemas_and_completions_are_printed() {
 fn a_short_demonstration_checks_itself() {
     let mut command = thalweg();
     command.args(["demo", "--for", "10s", "--rate", "100"]);
-    for listen in ["http", "otlp_grpc", "postgres"] {
+    for listen in ["http", "otlp_grpc", "syslog", "postgres"] {
         command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
     }
     let output = command.output().unwrap();
