@@ -89,8 +89,7 @@ impl EncoderFactory for Values {
                 Box::new(Integers(|row| values.value(row)))
             }
             DataType::Utf8 | DataType::Utf8View
-                if self.json_columns
-                    && JSON_COLUMNS.contains(&field.name().as_str()) =>
+                if self.json_columns && JSON_COLUMNS.contains(&field.name().as_str()) =>
             {
                 Box::new(JsonText(array))
             }

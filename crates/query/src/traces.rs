@@ -66,7 +66,8 @@ pub(crate) async fn trace(
              second of their acknowledgement and until `lake.retention_days` are over"
         )));
     }
-    Ok(([(header::CONTENT_TYPE, Format::Json.content_type())], trace.write(&trace_id)).into_response())
+    Ok(([(header::CONTENT_TYPE, Format::Json.content_type())], trace.write(&trace_id))
+        .into_response())
 }
 
 /// The id as it is stored.
@@ -75,7 +76,8 @@ fn parse_id(text: &str) -> Result<String, QueryError> {
         && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         && text.bytes().any(|byte| byte != b'0');
     if !is_id {
-        let message = format!("expected 32 hexadecimal digits that are not all zero, found {text:?}");
+        let message =
+            format!("expected 32 hexadecimal digits that are not all zero, found {text:?}");
         return Err(QueryError::parameter("trace_id", message));
     }
     Ok(text.to_ascii_lowercase())
@@ -99,13 +101,9 @@ impl Trace {
         // What was sent again after ingest had forgotten it is here twice.
         let mut seen = HashSet::new();
         self.read(engine, (SPANS_TABLE, time, MAX_SPANS), trace_id, |batch, row| {
-            let [event_id, span_id, parent, kind] = [
-                column::EVENT_ID,
-                column::SPAN_ID,
-                span_column::PARENT_SPAN_ID,
-                span_column::KIND,
-            ]
-            .map(|name| batch.text(name, row));
+            let [event_id, span_id, parent, kind] =
+                [column::EVENT_ID, column::SPAN_ID, span_column::PARENT_SPAN_ID, span_column::KIND]
+                    .map(|name| batch.text(name, row));
             seen.insert(event_id).then(|| Node::Span {
                 start: batch.time(time, row).unwrap_or_default(),
                 end: batch.time(span_column::END_TIME_UNIX_NANO, row),

@@ -100,7 +100,7 @@ async fn both_framings_are_understood_on_one_connection_in_order() {
     let log = MemoryLog::new();
     let listening = Listening::start(log.clone(), SyslogConfig::default()).await;
     let mut stream = listening.connect().await;
-    for part in ["<14>a: one\r\n17 <14>a: tw", "o\nlines", "<14>a: four\n\n\n<14>a: five"] {
+    for part in ["<14>a: one\r\n16 <14>a: tw", "o\nlines", "<14>a: four\n\n\n<14>a: five"] {
         stream.write_all(part.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
     }

@@ -167,7 +167,10 @@ mod tests {
 
     /// Node, depth and whether it is an orphan, in order.
     fn placed(nodes: &[Node]) -> Vec<(usize, usize, bool)> {
-        order(nodes).into_iter().map(|placed| (placed.node, placed.depth, placed.orphaned)).collect()
+        order(nodes)
+            .into_iter()
+            .map(|placed| (placed.node, placed.depth, placed.orphaned))
+            .collect()
     }
 
     #[test]
@@ -192,8 +195,8 @@ mod tests {
             log(Some("a"), 40),
             log(Some("a"), 20),
         ];
-        let expected =
-            [(0, 0), (3, 1), (1, 1), (2, 2), (5, 1), (4, 1)].map(|(node, depth)| (node, depth, false));
+        let expected = [(0, 0), (3, 1), (1, 1), (2, 2), (5, 1), (4, 1)]
+            .map(|(node, depth)| (node, depth, false));
         assert_eq!(placed(&nodes), expected);
     }
 
@@ -207,14 +210,18 @@ mod tests {
             log(Some("gone"), 50),
             log(None, 101),
         ];
-        let expected =
-            [(0, 0), (1, 0), (3, 1), (2, 1), (4, 1), (5, 0)].map(|(node, depth)| (node, depth, false));
+        let expected = [(0, 0), (1, 0), (3, 1), (2, 1), (4, 1), (5, 0)]
+            .map(|(node, depth)| (node, depth, false));
         assert_eq!(placed(&nodes), expected);
     }
 
     #[test]
     fn orphans_are_roots_that_are_marked() {
-        let nodes = [span("a", Some("gone"), 10, 20), span("b", Some("b"), 1, 2), span("c", Some("a"), 3, 4)];
+        let nodes = [
+            span("a", Some("gone"), 10, 20),
+            span("b", Some("b"), 1, 2),
+            span("c", Some("a"), 3, 4),
+        ];
         assert_eq!(placed(&nodes), [(1, 0, true), (0, 0, true), (2, 1, false)]);
     }
 
@@ -238,15 +245,19 @@ mod tests {
             parent: Some(parent.into()),
             receives: true,
         };
-        let nodes = [server("b", "a"), span("b", Some("a"), 2, 9), span("a", None, 0, 9), span("c", Some("b"), 3, 4)];
+        let nodes = [
+            server("b", "a"),
+            span("b", Some("a"), 2, 9),
+            span("a", None, 0, 9),
+            span("c", Some("b"), 3, 4),
+        ];
         assert_eq!(placed(&nodes), [(2, 0, false), (1, 1, false), (0, 2, false), (3, 3, false)]);
     }
 
     #[test]
     fn a_chain_of_many_spans_takes_no_stack() {
-        let nodes: Vec<Node> = (0..100_000)
-            .map(|n| span(&n.to_string(), Some(&(n + 1).to_string()), n, n))
-            .collect();
+        let nodes: Vec<Node> =
+            (0..100_000).map(|n| span(&n.to_string(), Some(&(n + 1).to_string()), n, n)).collect();
         let placed = order(&nodes);
         assert_eq!((placed[0].node, placed.last().unwrap().depth), (99_999, 99_999));
     }

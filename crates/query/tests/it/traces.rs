@@ -81,7 +81,9 @@ async fn one_request_is_shown_across_services_in_causal_order() {
     ];
     let serving = Serving::start(QueryConfig::default(), &logs).await;
     // The clock of payment is behind, and spans come as they end.
-    serving.add_spans(spans(&[Span { service: "payment", id: 2, parent: Some(1), from: -9, to: 4 }])).await;
+    serving
+        .add_spans(spans(&[Span { service: "payment", id: 2, parent: Some(1), from: -9, to: 4 }]))
+        .await;
     let checkout = Span { service: "checkout", id: 1, parent: None, from: 0, to: 9 };
     let search = Span { service: "search", id: 3, parent: Some(1), from: 6, to: 7 };
     let orphan = Span { service: "mail", id: 4, parent: Some(9), from: 20, to: 21 };
@@ -161,6 +163,9 @@ async fn a_trace_of_too_many_rows_is_cut_off_and_says_so() {
     let logs: Vec<Value> = (0..10_001).map(|n| log(n, &format!("{n}"), None)).collect();
     let serving = Serving::start(QueryConfig::default(), &logs).await;
     let (status, answer) = get(&serving, TRACE).await;
-    assert_eq!((status, &answer["truncated"], &answer["logs"]), (200, &json!(true), &json!(10_000)));
+    assert_eq!(
+        (status, &answer["truncated"], &answer["logs"]),
+        (200, &json!(true), &json!(10_000))
+    );
     assert_eq!(answer["entries"][9_999]["log"]["message"], "9999");
 }

@@ -96,7 +96,10 @@ fn the_opentelemetry_sdk_exports_spans_that_make_a_trace_with_their_logs() {
         assert_eq!(root["span"]["links"][0]["attributes"]["why"], "retry");
         assert_eq!(child["span"]["parent_span_id"], root["span"]["span_id"]);
         let event = &child["span"]["events"][0];
-        assert_eq!((&event["name"], &event["attributes"]["tags"][1]), (&"card refused".into(), &"b".into()));
+        assert_eq!(
+            (&event["name"], &event["attributes"]["tags"][1]),
+            (&"card refused".into(), &"b".into())
+        );
         assert_eq!((&answer["spans"], &answer["logs"]), (&2.into(), &2.into()), "{answer}");
         assert!(entries.iter().any(|entry| entry["log"]["message"] == "card refused"), "{answer}");
     }

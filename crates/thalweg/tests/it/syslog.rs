@@ -74,8 +74,19 @@ fn logger_sends_by_either_rfc_over_udp_and_tcp() {
     }
     let data = r#"ip="192.0.2.\"1\"""#;
     logger(&[
-        "--server", "127.0.0.1", "--port", port, "--tcp", "--rfc5424", "--msgid", "ID47", "--sd-id",
-        "origin@1", "--sd-param", data, "structured",
+        "--server",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--tcp",
+        "--rfc5424",
+        "--msgid",
+        "ID47",
+        "--sd-id",
+        "origin@1",
+        "--sd-param",
+        data,
+        "structured",
     ]);
     let row = awaited(
         &server,
@@ -138,7 +149,16 @@ fn rsyslog_forwards_in_each_of_its_formats() {
         for number in 0..20 {
             let message = format!("{format} {number}: café");
             let socket = socket.to_str().unwrap();
-            logger(&["--socket", socket, "--priority", "local3.notice", "--tag", format, "--id=7", &message]);
+            logger(&[
+                "--socket",
+                socket,
+                "--priority",
+                "local3.notice",
+                "--tag",
+                format,
+                "--id=7",
+                &message,
+            ]);
         }
         let count = format!(
             "SELECT count(*) FROM logs WHERE service = '{format}' AND severity_number = 10 \

@@ -92,8 +92,11 @@ pub(super) fn write_text(text: &str, write: impl FnOnce(&str)) {
     }
 }
 
-/// An id that a span cannot do without.
+/// An id that a span cannot do without: that it is empty, and so absent, is told by the row.
 pub(super) fn required_id<const N: usize>(field: &str, id: &[u8]) -> Result<[u8; N], Fault> {
+    if id.is_empty() {
+        return Ok([0; N]);
+    }
     let known = <[u8; N]>::try_from(id).ok().filter(|id| *id != [0; N]);
     known.ok_or_else(|| {
         let found: String = id.iter().map(|byte| format!("{byte:02x}")).collect();

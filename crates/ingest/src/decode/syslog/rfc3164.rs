@@ -170,7 +170,7 @@ struct Tag<'t> {
 /// `name: message`, `name[process]: message` or `name[process] message`.
 fn split_tag(text: &str) -> Option<Tag<'_>> {
     let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b':' | b'[' | b']');
-    let end = text.as_bytes().iter().take(MAX_TAG_BYTES).position(|byte| is_end(byte))?;
+    let end = text.as_bytes().iter().take(MAX_TAG_BYTES).position(is_end)?;
     let (name, rest) = text.split_at(end);
     let (process, rest) = match rest.strip_prefix('[') {
         None => (None, rest.strip_prefix(':')?),

@@ -27,7 +27,7 @@ pub(super) fn read(span: &str, scope: &Scope, row: &mut SpanRow<'_, '_>) -> Resu
                 write_text(&text(cursor.value()?, name)?, |state| row.trace_state(state));
             }
             "parentSpanId" => write_parent(&id(cursor.value()?, name)?, row),
-            "name" => row.name(&text(cursor.value()?, name)?),
+            "name" => write_text(&text(cursor.value()?, name)?, |name| row.name(name)),
             "kind" => header.kind = number(cursor.value()?, name)?,
             "startTimeUnixNano" => header.start_time_unix_nano = number(cursor.value()?, name)?,
             "endTimeUnixNano" => header.end_time_unix_nano = number(cursor.value()?, name)?,

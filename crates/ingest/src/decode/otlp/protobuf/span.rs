@@ -23,7 +23,7 @@ pub(super) fn read(bytes: &[u8], scope: &Scope, row: &mut SpanRow<'_, '_>) -> Re
             (2, id) => row.span_id(required_id("spanId", id.bytes()?)?),
             (3, state) => write_text(state.text()?, |state| row.trace_state(state)),
             (4, id) => write_parent(id.bytes()?, row),
-            (5, name) => row.name(name.text()?),
+            (5, name) => write_text(name.text()?, |name| row.name(name)),
             (6, kind) => header.kind = kind.varint()? as i64,
             (7, time) => header.start_time_unix_nano = time.fixed64()?,
             (8, time) => header.end_time_unix_nano = time.fixed64()?,
