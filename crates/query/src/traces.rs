@@ -5,10 +5,11 @@ mod order;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array as _, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -54,8 +55,10 @@ const MAX_BYTES: usize = 64 << 20;
 )]
 pub(crate) async fn trace(
     State(engine): State<Arc<QueryEngine>>,
-    Path(trace_id): Path<String>,
+    trace_id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, QueryError> {
+    let Path(trace_id) =
+        trace_id.map_err(|rejection| QueryError::parameter("trace_id", rejection.body_text()))?;
     let trace_id = parse_id(&trace_id)?;
     let mut trace = Trace::default();
     trace.read_spans(&engine, &trace_id).await?;
@@ -145,9 +148,10 @@ impl Trace {
         while let Some(batch) = query.next_batch().await? {
             let internal = |error: ArrowError| QueryError::Internal(error.to_string());
             let columns = Columns::of(&batch).map_err(internal)?;
-            let mut row = 0;
+            let (mut row, mut is_full) = (0, false);
             for_each_row(&batch, RowShape::Log, |text| {
-                if self.bytes + text.len() > MAX_BYTES {
+                is_full |= self.bytes + text.len() > MAX_BYTES;
+                if is_full {
                     self.truncated = true;
                 } else if let Some(node) = node(&columns, row) {
                     self.services.extend(columns.text(column::SERVICE, row));
@@ -158,7 +162,7 @@ impl Trace {
                 row += 1;
             })
             .map_err(internal)?;
-            if self.truncated {
+            if is_full {
                 return Ok(());
             }
         }
@@ -197,7 +201,7 @@ struct Columns(Vec<(String, Column)>);
 
 enum Column {
     Text(StringArray),
-    Time(arrow::array::Int64Array),
+    Time(Int64Array),
 }
 
 impl Columns {
