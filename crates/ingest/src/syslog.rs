@@ -97,7 +97,7 @@ impl Syslog {
     ) {
         let Ok(_place) = self.connections.try_acquire() else {
             counter!(meters::REFUSED_CONNECTIONS).increment(1);
-            tracing::warn!(%sender, "syslog connection refused: max_connections is reached");
+            tracing::debug!(%sender, "syslog connection refused: max_connections is reached");
             return;
         };
         gauge!(meters::CONNECTIONS).increment(1);
@@ -105,7 +105,7 @@ impl Syslog {
             connection::read(stream, sender.to_canonical(), &self.queue, self.idle_timeout);
         if let Some(Err(end)) = stopping.run_until_cancelled(reading).await {
             counter!(meters::CUT_OFF, "reason" => end.kind()).increment(1);
-            tracing::warn!(%sender, reason = %end, "syslog connection cut off");
+            tracing::debug!(%sender, reason = %end, "syslog connection cut off");
         }
         gauge!(meters::CONNECTIONS).decrement(1);
     }
