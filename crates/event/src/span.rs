@@ -68,7 +68,7 @@ impl SpanStatus {
     }
 }
 
-/// Something that happened during a span.
+/// Something that happened during a span. Fields that are empty or zero are left out.
 #[derive(Debug, Clone, Default)]
 pub struct SpanEvent<'a> {
     /// When, nanoseconds since the Unix epoch.
@@ -81,7 +81,7 @@ pub struct SpanEvent<'a> {
     pub dropped_attributes_count: u32,
 }
 
-/// Another span that a span refers to.
+/// Another span that a span refers to. Fields that are empty or zero are left out.
 #[derive(Debug, Clone, Default)]
 pub struct SpanLink<'a> {
     /// Trace of the other span.
@@ -315,12 +315,13 @@ impl SpanRow<'_, '_> {
     /// Adds something that happened during the span.
     pub fn event(&mut self, event: &SpanEvent<'_>) {
         let out = begin_element(&mut self.builder.events);
-        write_member(
-            out,
-            "time_unix_nano",
-            AttributeValue::Text(&event.time_unix_nano.to_string()),
-        );
-        write_member(out, "name", AttributeValue::Text(event.name));
+        if event.time_unix_nano != 0 {
+            let nanos = event.time_unix_nano.to_string();
+            write_member(out, "time_unix_nano", AttributeValue::Text(&nanos));
+        }
+        if !event.name.is_empty() {
+            write_member(out, "name", AttributeValue::Text(event.name));
+        }
         write_rest(out, event.attributes, event.dropped_attributes_count);
     }
 
@@ -328,10 +329,12 @@ impl SpanRow<'_, '_> {
     pub fn link(&mut self, link: &SpanLink<'_>) {
         let out = begin_element(&mut self.builder.links);
         for (key, id) in [("trace_id", link.trace_id), ("span_id", link.span_id)] {
-            json::write_key(out, key);
-            out.push(b'"');
-            write_hex(out, id);
-            out.push(b'"');
+            if !id.is_empty() {
+                json::write_key(out, key);
+                out.push(b'"');
+                write_hex(out, id);
+                out.push(b'"');
+            }
         }
         if !link.trace_state.is_empty() {
             write_member(out, "trace_state", AttributeValue::Text(link.trace_state));
@@ -354,7 +357,8 @@ impl SpanRow<'_, '_> {
     /// of a call may share a span id (Zipkin's B3 propagation).
     ///
     /// # Errors
-    /// A [`Fault`] when the span lacks an id or starts or ends before 1970; it is dropped then.
+    /// A [`Fault`] when the span lacks an id, starts or ends before 1970, or when the events or
+    /// links of all spans have become too long; it is dropped then.
     pub fn commit(self) -> Result<(), Fault> {
         let b = &mut *self.builder;
         for (field, is_missing) in
@@ -393,9 +397,15 @@ impl SpanRow<'_, '_> {
             id.push(b'-');
             id.extend_from_slice(kind.name().as_bytes());
         }
-        for list in [&mut b.events, &mut b.links] {
+        for (field, list) in [("events", &mut b.events), ("links", &mut b.links)] {
             if list.is_set() {
                 list.reopen().push(b']');
+            }
+            // Even an empty one is longer as JSON than it may be in a request.
+            if list.is_overfull() {
+                return Err(Fault(format!(
+                    "{field}: expected at most 2 GiB of them in a request; send it in parts"
+                )));
             }
         }
         each_column!(&mut *b, keep_row);

@@ -196,7 +196,9 @@ proptest! {
             object
         };
         let events: Vec<Value> = names.iter().map(|name| {
-            let event = json!({"time_unix_nano": nanos.to_string(), "name": name, "attributes": {"k": names}});
+            let event = json!({"attributes": {"k": names}});
+            let event = with(event, "time_unix_nano", json!(nanos.to_string()), nanos > 0);
+            let event = with(event, "name", json!(name), !name.is_empty());
             with(event, "dropped_attributes_count", json!(dropped), dropped > 0)
         }).collect();
         prop_assert_eq!(json_of(&batch, "events"), json!(events));

@@ -47,7 +47,8 @@ pub(super) fn read(text: &str, row: &mut Row<'_, '_>) -> bool {
         }
     };
     if let Some(message) = message {
-        row.message(message.strip_prefix(BYTE_ORDER_MARK).unwrap_or(message));
+        // rsyslog keeps the space that follows a tag where there is no tag any more.
+        row.message(message.strip_prefix([BYTE_ORDER_MARK, ' ']).unwrap_or(message));
     }
     true
 }

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use thalweg_event::{AttributeValue, Fault, Row, json};
 
+/// Longest id of an element, in bytes (RFC 5424 §6.3.2): it becomes part of the key of each of its
+/// parameters, so that a long one would grow.
+const MAX_ID_BYTES: usize = 32;
+
 /// One parameter; an element without any is one with an empty name.
 pub(super) struct Param<'t> {
     element: &'t str,
@@ -35,8 +39,9 @@ pub(super) fn split(text: &str) -> Result<(Vec<Param<'_>>, Option<&str>), Fault>
 /// Reads an element after its opening bracket; returns what comes after the closing one.
 fn read_element<'t>(text: &'t str, params: &mut Vec<Param<'t>>) -> Result<&'t str, Fault> {
     let (element, mut rest) = split_name(text);
-    if element.is_empty() {
-        return Err(Fault::expected("structured data", "an element's id", text));
+    if !(1..=MAX_ID_BYTES).contains(&element.len()) {
+        let expected = format!("an element's id of 1 to {MAX_ID_BYTES} bytes");
+        return Err(Fault::expected("structured data", &expected, text));
     }
     let first = params.len();
     loop {

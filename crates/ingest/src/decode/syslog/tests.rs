@@ -77,6 +77,8 @@ fn the_examples_of_rfc_5424_are_read() {
         })
     );
     assert_eq!(read_line(data).only("message"), None);
+    let of_rsyslog = "<157>1 2026-11-25T02:06:17.503163+00:00 vm new 7 - -  two words";
+    assert_eq!(read_line(of_rsyslog).only("message").as_deref(), Some("two words"));
     let event = read_line("<0>1 - - - - - -");
     assert_eq!(event.only("level").as_deref(), Some("FATAL"));
     assert_eq!(event.only("time_unix_nano"), Some(RECEIVED_NANOS.to_string()));
@@ -102,7 +104,7 @@ fn structured_data_that_is_broken_is_part_of_the_message_and_said_to_be() {
         ("[a", "structured data: expected `name=\"value\"` or `]`, found \"\""),
         ("[a b=\"c] m", "structured data: expected a closing quote, found \"c] m\""),
         ("[a b=\"c\\", "structured data: expected a closing quote, found \"c\\\\\""),
-        ("[] m", "structured data: expected an element's id, found \"] m\""),
+        ("[] m", "structured data: expected an element's id of 1 to 32 bytes, found \"] m\""),
         ("[a]m", "structured data: expected a space or `[` after it, found \"m\""),
         ("m n", "structured data: expected `-` or `[`, found \"m n\""),
     ] {
@@ -276,7 +278,7 @@ proptest! {
         received::push(&mut body, "::1".parse().unwrap(), text.as_bytes());
         let event = decoded(BodyFormat::SyslogReceived { offset_secs: 0 }, &body);
         prop_assert_eq!(event.only("time_unix_nano"), Some(nanos.to_string()));
-        let message = message.strip_prefix('\u{feff}').unwrap_or(&message);
+        let message = message.strip_prefix(['\u{feff}', ' ']).unwrap_or(&message);
         for (column, value) in [("host", host.as_str()), ("service", &app), ("message", message)] {
             let found = event.only(column);
             prop_assert_eq!(found.as_deref(), Some(value), "{}", column);
