@@ -47,6 +47,7 @@ impl Syslog {
     /// of the value is gone and all that was received is stored.
     pub fn start(ingest: Arc<Ingest>, config: &SyslogConfig) -> (Self, JoinHandle<()>) {
         meters::describe();
+        gauge!(meters::CONNECTIONS_LIMIT).set(config.max_connections as f64);
         let (queue, storing) = queue::start(ingest);
         let syslog = Self {
             queue,

@@ -88,6 +88,7 @@ impl Queue {
 
 /// A queue, and its other end.
 pub(super) fn channel() -> (Queue, mpsc::UnboundedReceiver<(Chunk, OwnedSemaphorePermit)>) {
+    gauge!(meters::QUEUE_LIMIT_BYTES).set(QUEUE_BYTES as f64);
     let (chunks, waiting) = mpsc::unbounded_channel();
     (Queue { room: Arc::new(Semaphore::new(QUEUE_BYTES)), chunks }, waiting)
 }
