@@ -53,10 +53,7 @@ fn read(message: &[u8], clock: Clock, row: &mut Row<'_, '_>) -> Result<(), Fault
             "message: expected at most {MAX_MESSAGE_BYTES} bytes, found more"
         )));
     }
-    let text = match std::str::from_utf8(message) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(message.iter().map(|byte| char::from(*byte)).collect()),
-    };
+    let text = text(message);
     let (priority, rest) = split_priority(&text);
     if let Some(priority) = priority {
         row.severity(severity(priority));
@@ -68,6 +65,16 @@ fn read(message: &[u8], clock: Clock, row: &mut Row<'_, '_>) -> Result<(), Fault
     }
     name_service(row, None);
     Ok(())
+}
+
+/// `message` as text, so that each of its bytes can be told from it: UTF-8, though a sender may have
+/// cut its last character off, else Latin-1.
+fn text(message: &[u8]) -> Cow<'_, str> {
+    let Err(error) = std::str::from_utf8(message) else { return String::from_utf8_lossy(message) };
+    let is_cut_off = error.error_len().is_none();
+    let (utf8, latin1) = message.split_at(if is_cut_off { error.valid_up_to() } else { 0 });
+    let latin1 = latin1.iter().map(|byte| char::from(*byte));
+    Cow::Owned(String::from_utf8_lossy(utf8).chars().chain(latin1).collect())
 }
 
 /// The priority before a message, 0 to 191, and the rest (RFC 5424 §6.2.1).
