@@ -29,8 +29,8 @@ const SPANS_TABLE: &str = "spans";
 const MAX_SPANS: usize = 10_000;
 /// Most logs of an answer; the earliest are kept.
 const MAX_LOGS: usize = 10_000;
-/// Most bytes of rows of an answer, as JSON.
-const MAX_BYTES: usize = 64 << 20;
+/// Most bytes of rows of an answer, as JSON, if there are several.
+const MAX_BYTES: usize = 16 << 20;
 
 /// One request across all services, in causal order.
 ///
@@ -39,7 +39,7 @@ const MAX_BYTES: usize = 64 << 20;
 /// have no value. A span comes after the span that caused it, whatever their clocks say, and
 /// siblings in the order of their starts; `"orphaned":true` marks a span whose parent is not
 /// there. A log stands among the children of its span at its time; one of no span among those of
-/// the root that was under way. An answer holds at most 10,000 spans, 10,000 logs and 64 MiB.
+/// the root that was under way. An answer holds at most 10,000 spans, 10,000 logs and 16 MiB.
 #[utoipa::path(
     get,
     path = "/api/v1/traces/{trace_id}",
@@ -150,7 +150,8 @@ impl Trace {
             let columns = Columns::of(&batch).map_err(internal)?;
             let (mut row, mut is_full) = (0, false);
             for_each_row(&batch, RowShape::Log, |text| {
-                is_full |= self.bytes + text.len() > MAX_BYTES;
+                // One row is given however long it is.
+                is_full |= self.bytes > 0 && self.bytes + text.len() > MAX_BYTES;
                 if is_full {
                     self.truncated = true;
                 } else if let Some(node) = node(&columns, row) {
