@@ -29,8 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Ingest;
 pub use config::{SyslogConfig, UtcOffset};
+use connection::Timeouts;
 use queue::Queue;
 
+/// Time a sender has for one message from its first byte.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after a connection could not be taken, so that a lack of file descriptors passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Syslog {
     queue: Queue,
     connections: Arc<Semaphore>,
-    idle_timeout: Duration,
+    timeouts: Timeouts,
 }
 
 impl Syslog {
@@ -52,7 +55,10 @@ impl Syslog {
         let syslog = Self {
             queue,
             connections: Arc::new(Semaphore::new(config.max_connections)),
-            idle_timeout: Duration::from_secs(config.idle_timeout_secs),
+            timeouts: Timeouts {
+                idle: Duration::from_secs(config.idle_timeout_secs),
+                message: MESSAGE_TIMEOUT,
+            },
         };
         (syslog, storing)
     }
@@ -102,8 +108,7 @@ impl Syslog {
             return;
         };
         gauge!(meters::CONNECTIONS).increment(1);
-        let reading =
-            connection::read(stream, sender.to_canonical(), &self.queue, self.idle_timeout);
+        let reading = connection::read(stream, sender.to_canonical(), &self.queue, self.timeouts);
         if let Some(Err(end)) = stopping.run_until_cancelled(reading).await {
             counter!(meters::CUT_OFF, "reason" => end.kind()).increment(1);
             tracing::debug!(%sender, reason = %end, "syslog connection cut off");

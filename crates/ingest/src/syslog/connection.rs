@@ -18,8 +18,15 @@ use crate::decode::syslog::trim_end;
 
 /// Room made for each read. With the longest message it bounds the buffer of a connection.
 const READ_BYTES: usize = 16 << 10;
-/// Time a sender has for one message from its first byte.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a sender may keep a connection waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// Between messages.
+    pub(super) idle: Duration,
+    /// From the first byte of a message to its last.
+    pub(super) message: Duration,
+}
 
 /// Why a connection was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +59,10 @@ pub(super) async fn read(
     mut stream: impl AsyncRead + Unpin,
     sender: IpAddr,
     queue: &Queue,
-    idle_timeout: Duration,
+    timeouts: Timeouts,
 ) -> Result<(), CutOff> {
     let mut buffer = BytesMut::new();
-    let mut deadline = Instant::now() + idle_timeout;
+    let mut deadline = Instant::now() + timeouts.idle;
     loop {
         buffer.reserve(READ_BYTES);
         let end = match timeout_at(deadline, stream.read_buf(&mut buffer)).await {
@@ -78,9 +85,9 @@ pub(super) async fn read(
         }
         // The clock of a message runs from its first byte, however slowly the others come.
         if buffer.is_empty() {
-            deadline = Instant::now() + idle_timeout;
+            deadline = Instant::now() + timeouts.idle;
         } else if length > 0 || !had_part {
-            deadline = Instant::now() + MESSAGE_TIMEOUT;
+            deadline = Instant::now() + timeouts.message;
         }
     }
 }
@@ -110,47 +117,58 @@ fn take_messages(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::{
+        io::{AsyncWriteExt as _, DuplexStream},
+        sync::mpsc::UnboundedReceiver,
+        task::JoinHandle,
+    };
 
     use super::*;
     use crate::syslog::queue;
 
-    const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(100);
 
-    /// What comes of a sender that writes each of `parts` after a pause, and then waits.
-    async fn outcome(parts: &[(u64, &str)]) -> (Result<(), CutOff>, u64, Duration) {
-        let (mut near, far) = tokio::io::duplex(1024);
-        let (queue, mut waiting) = queue::channel();
-        let begun = Instant::now();
-        let reading = tokio::spawn(async move {
-            read(far, IpAddr::from([127, 0, 0, 1]), &queue, IDLE_TIMEOUT).await
-        });
-        for (pause_secs, part) in parts {
-            tokio::time::sleep(Duration::from_secs(*pause_secs)).await;
-            // The reader may have gone.
-            let _ = near.write_all(part.as_bytes()).await;
-        }
-        let outcome = reading.await.unwrap();
+    type Waiting = UnboundedReceiver<(Chunk, tokio::sync::OwnedSemaphorePermit)>;
+
+    /// The sender's end, the reader, and what it has read.
+    fn connect(timeouts: Timeouts) -> (DuplexStream, JoinHandle<Result<(), CutOff>>, Waiting) {
+        let (near, far) = tokio::io::duplex(1024);
+        let (queue, waiting) = queue::channel();
+        let sender = IpAddr::from([127, 0, 0, 1]);
+        let reading = tokio::spawn(async move { read(far, sender, &queue, timeouts).await });
+        (near, reading, waiting)
+    }
+
+    async fn messages(mut waiting: Waiting) -> u64 {
         let mut messages = 0;
         while let Some((chunk, _)) = waiting.recv().await {
             messages += chunk.messages;
         }
-        (outcome, messages, begun.elapsed())
+        messages
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_message_that_does_not_end_is_taken_as_it_is_after_its_time() {
-        let slow = [(10, "<1>a: done\n<1>b: be"), (30, "gun"), (29, " ")];
-        let (outcome, messages, time) = outcome(&slow).await;
+    #[tokio::test]
+    async fn a_message_that_does_not_end_is_taken_as_it_is_however_it_drips() {
+        let (mut near, reading, waiting) = connect(Timeouts { idle: LONG, message: SHORT });
+        near.write_all(b"<1>a: done\n<1>b: begun").await.unwrap();
+        while near.write_all(b".").await.is_ok() {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+        let outcome = reading.await.unwrap();
         assert!(matches!(outcome, Err(CutOff::TooSlow)), "{outcome:?}");
-        assert_eq!(messages, 2);
-        assert_eq!(time.as_secs(), 10 + MESSAGE_TIMEOUT.as_secs());
+        assert_eq!(messages(waiting).await, 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_may_be_silent_between_messages() {
-        let (outcome, messages, time) = outcome(&[(0, "<1>a\n"), (3500, "<1>b\n")]).await;
-        assert!(matches!(outcome, Err(CutOff::TooSlow)), "{outcome:?}");
-        assert_eq!((messages, time.as_secs()), (2, 7100));
+        let (mut near, reading, waiting) = connect(Timeouts { idle: LONG, message: SHORT });
+        for message in ["<1>a\n", "<1>b\n"] {
+            near.write_all(message.as_bytes()).await.unwrap();
+            tokio::time::sleep(SHORT * 2).await;
+        }
+        drop(near);
+        reading.await.unwrap().unwrap();
+        assert_eq!(messages(waiting).await, 2);
     }
 }
