@@ -16,9 +16,10 @@ pub fn check_with(format: BodyFormat<'_>, params: &[(&'static str, &str)], body:
     let mut sink = Sink::new(context, "fuzz").with_params(&params);
     if decode(format, body, &mut sink).is_ok() {
         let records = sink.records();
-        let accepted = sink.events.finish();
+        let events = sink.events.finish().num_rows();
+        let spans = sink.spans.map_or(0, |spans| spans.finish().num_rows());
         let rejected = sink.rejected.finish(1_700_000_000_000_000_000, None);
-        assert_eq!(accepted.num_rows() + rejected.num_rows(), records);
+        assert_eq!(events + spans + rejected.num_rows(), records);
     }
 }
 

@@ -17,6 +17,7 @@ mod place;
 mod properties;
 mod request;
 pub(crate) mod splunk;
+pub(crate) mod syslog;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -27,7 +28,10 @@ pub use access_log::AccessLog;
 pub use csv::{Csv, CsvConfig, FormatType};
 pub use format::{BodyFormat, FormatError, Formats, FormatsConfig, LineFormat, decode};
 
-use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row};
+use thalweg_event::{
+    BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row,
+    span::{SpanBatchBuilder, SpanRow},
+};
 
 /// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
 pub const MAX_REPORTED_FAULTS: usize = 100;
@@ -46,12 +50,15 @@ pub struct Unreadable(pub String);
 
 /// Takes the records of one body, good and bad.
 pub struct Sink<'c> {
-    /// The good records.
+    /// The good records that are events.
     pub events: EventBatchBuilder<'c>,
+    /// The good records that are spans; none unless the body is of a format that has them.
+    pub spans: Option<SpanBatchBuilder<'c>>,
     /// The bad ones, with their bytes.
     pub rejected: RejectedBatchBuilder,
     /// The first [`MAX_REPORTED_FAULTS`] bad ones, by index in the body.
     pub faults: Vec<(usize, Fault)>,
+    context: BatchContext<'c>,
     format: &'c str,
     records: usize,
     id_prefix: Option<&'c str>,
@@ -68,8 +75,10 @@ impl<'c> Sink<'c> {
     pub fn new(context: BatchContext<'c>, format: &'c str) -> Self {
         Self {
             events: EventBatchBuilder::new(context),
+            spans: None,
             rejected: RejectedBatchBuilder::default(),
             faults: Vec::new(),
+            context,
             format,
             records: 0,
             id_prefix: None,
@@ -114,8 +123,8 @@ impl<'c> Sink<'c> {
         self
     }
 
-    /// Takes the next record, read by `read` from the bytes `original`; says whether it is a good
-    /// one.
+    /// Takes the next record, an event read by `read` from the bytes `original`; says whether it is
+    /// a good one.
     pub fn record(
         &mut self,
         original: &[u8],
@@ -123,21 +132,43 @@ impl<'c> Sink<'c> {
     ) -> bool {
         use std::fmt::Write as _;
 
-        let index = self.records;
-        self.records += 1;
         let mut row = self.events.row();
         if let Some(prefix) = self.id_prefix {
             self.id.clear();
-            let position = self.id_start.wrapping_add(index as u64);
+            let position = self.id_start.wrapping_add(self.records as u64);
             write!(self.id, "{prefix}:{position}").expect("writing to a String cannot fail");
             row.event_id(&self.id);
         }
-        let Err(fault) = read(&mut row).and_then(|()| row.commit()) else { return true };
+        let outcome = read(&mut row).and_then(|()| row.commit());
+        self.count(original, outcome)
+    }
+
+    /// Takes the next record, a span read by `read` from the bytes `original`.
+    pub fn span(
+        &mut self,
+        original: &[u8],
+        read: impl FnOnce(&mut SpanRow<'_, 'c>) -> Result<(), Fault>,
+    ) {
+        let spans = self.spans.get_or_insert_with(|| SpanBatchBuilder::new(self.context));
+        let mut row = spans.row();
+        let outcome = read(&mut row).and_then(|()| row.commit());
+        self.count(original, outcome);
+    }
+
+    fn count(&mut self, original: &[u8], outcome: Result<(), Fault>) -> bool {
+        let index = self.records;
+        self.records += 1;
+        let Err(fault) = outcome else { return true };
         self.rejected.push(self.format, index, &fault, original);
         if self.faults.len() < MAX_REPORTED_FAULTS {
             self.faults.push((index, fault));
         }
         false
+    }
+
+    /// When the body was received, nanoseconds since the Unix epoch.
+    fn received_unix_nanos(&self) -> i64 {
+        self.context.observed_unix_nanos
     }
 
     /// Number of records seen, good and bad.

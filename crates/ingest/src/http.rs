@@ -1,4 +1,5 @@
-//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs`, and those of other systems.
+//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs` and `/v1/traces`, and those of
+//! other systems.
 
 use std::sync::Arc;
 
@@ -15,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::{
-    answer::{ExportLogsServiceResponse, Status},
+    answer::{ExportServiceResponse, Status},
     edge::{accept, media_type, refuse},
     elasticsearch,
     error::IngestError,
     loki,
-    pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, Request},
+    pipeline::{Accepted, Ingest, Request},
+    signal::Signal,
     splunk,
 };
 
@@ -29,6 +31,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/api/v1/logs", post(post_logs))
         .route("/v1/logs", post(post_otlp_logs))
+        .route("/v1/traces", post(post_otlp_traces))
         .with_state(Arc::clone(&ingest))
         .merge(elasticsearch::router(Arc::clone(&ingest)))
         .merge(loki::router(Arc::clone(&ingest)))
@@ -41,6 +44,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     paths(
         post_logs,
         post_otlp_logs,
+        post_otlp_traces,
         elasticsearch::bulk,
         loki::push,
         splunk::post_events,
@@ -176,25 +180,64 @@ async fn post_otlp_logs(
     State(ingest): State<Arc<Ingest>>,
     request: http::Request<Body>,
 ) -> Response {
+    post_otlp(&ingest, Signal::Logs, request).await
+}
+
+/// Stores OpenTelemetry spans (OTLP/HTTP).
+#[utoipa::path(
+    post,
+    path = "/v1/traces",
+    tag = "ingest",
+    request_body(
+        description = "`ExportTraceServiceRequest`; may be compressed with gzip, zstd or deflate",
+        content(
+            (Vec<u8> = "application/x-protobuf"),
+            (serde_json::Value = "application/json"),
+        )
+    ),
+    responses(
+        (status = 200, description = "`ExportTraceServiceResponse`, in the encoding of the request"),
+        (status = 400, description = "Unreadable, or every span was rejected; `google.rpc.Status`"),
+        (status = 408, description = "The body did not arrive in time; `google.rpc.Status`"),
+        (status = 413, description = "The body is too long; `google.rpc.Status`"),
+        (status = 415, description = "Neither protobuf nor JSON; `google.rpc.Status`"),
+        (status = 429, description = "Overloaded, see `Retry-After`; `google.rpc.Status`"),
+        (status = 503, description = "The log takes nothing now; `google.rpc.Status`"),
+    )
+)]
+async fn post_otlp_traces(
+    State(ingest): State<Arc<Ingest>>,
+    request: http::Request<Body>,
+) -> Response {
+    post_otlp(&ingest, Signal::Traces, request).await
+}
+
+async fn post_otlp(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let content_type = media_type(&parts.headers);
+    // The answer is written as the request was.
+    let is_json = content_type != "application/x-protobuf";
     let format = match content_type {
-        "application/x-protobuf" => Ok(OTLP_PROTOBUF),
-        "application/json" => Ok(OTLP_JSON),
+        "application/x-protobuf" => Ok(signal.protobuf()),
+        "application/json" => Ok(signal.json()),
         other => Err(IngestError::Unsupported(format!(
             "content type: expected application/x-protobuf or application/json, found `{other}`"
         ))),
     };
-    // The answer is written as the request was.
-    let is_json = !matches!(format, Ok(OTLP_PROTOBUF));
     let asked = format.map(|format| Request { format: format.to_owned(), ..Request::default() });
-    match accept(&ingest, asked, &parts, body).await {
+    let status = |status: &Status| match is_json {
+        true => Json(status).into_response(),
+        false => protobuf(status),
+    };
+    match accept(ingest, asked, &parts, body).await {
         Ok(accepted) if accepted.accepted == 0 && accepted.rejected > 0 => {
-            let status = otlp(&Status::all_rejected(&accepted), is_json);
-            (StatusCode::BAD_REQUEST, status).into_response()
+            (StatusCode::BAD_REQUEST, status(&Status::all_rejected(&accepted))).into_response()
         }
-        Ok(accepted) => otlp(&ExportLogsServiceResponse::from(&accepted), is_json),
-        Err(error) => refuse(&error, otlp(&Status::from(&error), is_json)),
+        Ok(accepted) => {
+            let answer = ExportServiceResponse::from(&accepted);
+            if is_json { Json(answer.to_json(signal)).into_response() } else { protobuf(&answer) }
+        }
+        Err(error) => refuse(&error, status(&Status::from(&error))),
     }
 }
 
@@ -214,10 +257,7 @@ fn format_of_type(ingest: &Ingest, headers: &HeaderMap) -> Result<&'static str, 
     }
 }
 
-fn otlp(message: &(impl Message + Serialize), is_json: bool) -> Response {
-    if is_json {
-        return Json(message).into_response();
-    }
+fn protobuf(message: &impl Message) -> Response {
     let protobuf = HeaderValue::from_static("application/x-protobuf");
     ([(CONTENT_TYPE, protobuf)], message.encode_to_vec()).into_response()
 }

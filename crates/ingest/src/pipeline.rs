@@ -28,13 +28,22 @@ use crate::{
     id_seed::IdSeeds,
     meters,
     recall::recall,
-    route::{Part, Routes},
+    route::{Kind, Part, Routes},
 };
 
 /// Name of OTLP in protobuf among the formats.
 pub const OTLP_PROTOBUF: &str = "otlp-protobuf";
 /// Name of OTLP in JSON among the formats.
 pub const OTLP_JSON: &str = "otlp-json";
+/// Name of OTLP's traces in protobuf among the formats.
+pub const OTLP_TRACES_PROTOBUF: &str = "otlp-traces-protobuf";
+/// Name of OTLP's traces in JSON among the formats.
+pub const OTLP_TRACES_JSON: &str = "otlp-traces-json";
+
+/// Name of lines of syslog among the formats.
+const SYSLOG: &str = "syslog";
+/// Name of what the syslog listeners receive among the formats.
+pub(crate) const SYSLOG_RECEIVED: &str = "syslog-received";
 
 /// Name of Elasticsearch's bulk format among the formats.
 pub const ELASTICSEARCH_BULK: &str = "elasticsearch-bulk";
@@ -48,9 +57,11 @@ pub const SPLUNK_EVENTS: &str = "splunk-events";
 pub const SPLUNK_RAW: &str = "splunk-raw";
 
 /// The formats of other systems' protocols.
-const PROTOCOLS: [(&str, BodyFormat<'static>); 7] = [
+const PROTOCOLS: [(&str, BodyFormat<'static>); 9] = [
     (OTLP_PROTOBUF, BodyFormat::OtlpProtobuf),
     (OTLP_JSON, BodyFormat::OtlpJson),
+    (OTLP_TRACES_PROTOBUF, BodyFormat::OtlpTracesProtobuf),
+    (OTLP_TRACES_JSON, BodyFormat::OtlpTracesJson),
     (ELASTICSEARCH_BULK, BodyFormat::ElasticsearchBulk),
     (LOKI_JSON, BodyFormat::LokiJson),
     (LOKI_PROTOBUF, BodyFormat::LokiProtobuf),
@@ -62,8 +73,9 @@ const PROTOCOLS: [(&str, BodyFormat<'static>); 7] = [
 ///
 /// ```text
 /// body ─▶ decompress ─▶ decode ─▶ leave out duplicates ─▶ split ─▶ logs.critical ─┐
-///                         │ bad records                     ├────▶ logs.routine  ─┼▶ answer
-///                         └────────────────────────────────────────▶ rejected    ─┘
+///                         │ bad records                     ├────▶ logs.routine  ─┤
+///                         │                                 └────▶ spans ─────────┼▶ answer
+///                         └──────────────────────────────────────▶ rejected ──────┘
 /// ```
 ///
 /// When one of the appends fails, the sender is told to retry and may store events of the others
@@ -72,6 +84,8 @@ pub struct Ingest {
     log: Arc<dyn Log>,
     formats: Formats,
     rules: PriorityRules,
+    /// Of the local time of syslog's senders.
+    syslog_offset_secs: i32,
     id_seeds: IdSeeds,
     dedup: Arc<Dedup>,
     routes: Routes,
@@ -159,11 +173,12 @@ impl Ingest {
         meters::describe();
         let dedup = Arc::new(Dedup::new(&config.duplicates));
         let now_millis = unix_nanos_now() / NANOS_PER_MILLI;
-        let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE];
+        let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS];
         recall(&*log, &topics, &dedup, config.duplicates.max_ids, now_millis).await?;
         Ok(Arc::new(Self {
             formats: Formats::new(&config.formats).map_err(ConfigError::from)?,
             rules: config.priority,
+            syslog_offset_secs: config.syslog.timezone.secs,
             id_seeds: IdSeeds::default(),
             dedup,
             routes: Routes::new(&*log)?,
@@ -222,7 +237,12 @@ impl Ingest {
     /// [`IngestError::Unsupported`] when there is none.
     pub(crate) fn format(&self, name: &str) -> Result<BodyFormat<'_>, IngestError> {
         let protocol = PROTOCOLS.iter().find(|(known, _)| *known == name);
-        let format = protocol.map(|(_, format)| *format).or_else(|| self.formats.get(name));
+        let offset_secs = self.syslog_offset_secs;
+        let format = match name {
+            SYSLOG => Some(BodyFormat::Syslog { offset_secs }),
+            SYSLOG_RECEIVED => Some(BodyFormat::SyslogReceived { offset_secs }),
+            _ => protocol.map(|(_, format)| *format).or_else(|| self.formats.get(name)),
+        };
         format.ok_or_else(|| {
             let known = self.format_names().collect::<Vec<_>>().join(", ");
             IngestError::Unsupported(format!("format: expected one of {known}, found `{name}`"))
@@ -296,13 +316,21 @@ impl Ingest {
         decode::decode(self.format(&request.format)?, &body, &mut sink)?;
         drop(body);
 
-        let Sink { events, rejected, faults, items, .. } = sink;
-        let accepted = Accepted { accepted: events.len(), rejected: rejected.len(), faults };
+        let Sink { events, spans, rejected, faults, items, .. } = sink;
+        let (batch, kind, mut rows_with_id) = match spans {
+            Some(spans) => {
+                let all = (0..spans.len() as u32).collect();
+                (spans.finish(), Kind::Spans, all)
+            }
+            None => {
+                let given = events.sender_ids().to_vec();
+                let kind = Kind::Logs { critical_rows: events.critical_rows() };
+                (events.finish(), kind, given)
+            }
+        };
+        let accepted = Accepted { accepted: batch.num_rows(), rejected: rejected.len(), faults };
         let rejected =
             (!rejected.is_empty()).then(|| rejected.finish(received_unix_nanos, client_ip));
-        let mut rows_with_id = events.sender_ids().to_vec();
-        let critical_rows = events.critical_rows();
-        let batch = events.finish();
         let event_ids = (!items.is_empty()).then(|| Arc::clone(event_ids(&batch)));
         let bulk = Bulk { items, event_ids };
 
@@ -314,7 +342,7 @@ impl Ingest {
             |fresh: bool| with_freshness().filter(move |row| row.1 == fresh).map(|row| row.0);
         let (fresh, duplicates): (Vec<u32>, Vec<u32>) =
             (only(true).collect(), only(false).collect());
-        let split = self.routes.split(batch, critical_rows, &duplicates);
+        let split = self.routes.split(batch, kind, &duplicates);
         let claims = claim.split(split.parts.len(), |index| split.part_of(fresh[index] as usize));
         Ok(Prepared {
             parts: split.parts.into_iter().zip(claims).collect(),

@@ -9,7 +9,7 @@ use super::{
 
 /// Bytes of any kind, and pieces that lead decoders past their first checks.
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let pieces: [&[u8]; 58] = [
+    let pieces: [&[u8]; 64] = [
         b"{",
         b"}",
         b"[",
@@ -66,6 +66,12 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         b"\x1a\x06\x0a\x01k\x12\x01v",
         b"{k=\"\\x41\"}",
         b"\0",
+        b"\"resourceSpans\":[{",
+        b"\"scopeSpans\":[{",
+        b"\"spans\":[{",
+        b"\"spanId\":\"0102030405060708\"",
+        b"<34>Oct 11 22:14:15 host app[1]: ",
+        b"<34>1 2003-10-11T22:14:15Z h a - - [a b=\"",
         b"\xff",
         "é😀".as_bytes(),
     ];
@@ -93,6 +99,9 @@ proptest! {
         let protocols = [
             BodyFormat::OtlpJson,
             BodyFormat::OtlpProtobuf,
+            BodyFormat::OtlpTracesJson,
+            BodyFormat::OtlpTracesProtobuf,
+            BodyFormat::SyslogReceived { offset_secs: 0 },
             BodyFormat::ElasticsearchBulk,
             BodyFormat::LokiJson,
             BodyFormat::LokiProtobuf,

@@ -24,6 +24,7 @@ pub(super) fn formats_config(yaml: &str) -> FormatsConfig {
 /// What came of one body.
 #[derive(Debug, PartialEq)]
 pub(super) struct Decoded {
+    /// Events or spans.
     pub(super) events: RecordBatch,
     pub(super) rejected: RecordBatch,
     /// Index and reason of each rejected record.
@@ -52,7 +53,10 @@ pub(super) fn try_decoded_with(
     decode(format, body, &mut sink)?;
     let records = sink.records();
     let faults = sink.faults.into_iter().map(|(index, fault)| (index, fault.0)).collect();
-    let events = sink.events.finish();
+    let events = match sink.spans {
+        Some(spans) => spans.finish(),
+        None => sink.events.finish(),
+    };
     let rejected = sink.rejected.finish(RECEIVED_NANOS, None);
     assert_eq!(events.num_rows() + rejected.num_rows(), records);
     Ok(Decoded { events, rejected, faults })

@@ -15,3 +15,5 @@ mod overload;
 mod priority;
 mod server;
 mod splunk;
+mod syslog;
+mod traces;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::server::{Server, post};
+use crate::server::{Server, get, post};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients");
 
@@ -200,6 +200,46 @@ fn rsyslog_forwards_a_file_through_its_elasticsearch_output() {
             "WARN,syslog,last",
         ]
     );
+}
+
+#[test]
+fn the_opentelemetry_sdk_exports_spans_that_make_a_trace_with_their_logs() {
+    let Some(python) = python() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    for (protocol, endpoint) in
+        [("http", &server.http), ("grpc", &format!("http://{}", server.otlp_grpc))]
+    {
+        let trace_id = script(&python, "otel_traces.py", &[protocol, endpoint]);
+        script(&python, "otel_logs.py", &[protocol, endpoint, &trace_id]);
+        let columns = "service, kind, status_code, status_message, http_method, http_path, http_status, host, \
+                       environment, attributes->>'user.id', resource->>'team', scope->>'name', \
+                       duration_ms > 0, parent_span_id IS NULL, replace(name, chr(10), '|')";
+        let rows = server.sql(&format!(
+            "SELECT {columns} FROM spans WHERE trace_id = '{trace_id}' ORDER BY service"
+        ));
+        let expected = [
+            "checkout-PROTOCOL,SERVER,UNSET,,POST,/checkout,502,box,test,42,sre,shop,true,true,POST /checkout",
+            "payment-PROTOCOL,CLIENT,ERROR,refused,,,,box,test,,sre,bank,true,false,charge 7 € for café|and tea",
+        ];
+        assert_eq!(rows, expected.map(|row| row.replace("PROTOCOL", protocol)));
+
+        let answer = get(&format!("{}/api/v1/traces/{trace_id}", server.http));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let entries = answer["entries"].as_array().unwrap();
+        let (root, child) = (&entries[0], &entries[1]);
+        assert_eq!((&root["depth"], &child["depth"]), (&0.into(), &1.into()), "{answer}");
+        assert_eq!(root["span"]["service"], format!("checkout-{protocol}"));
+        assert_eq!(root["span"]["links"][0]["attributes"]["why"], "retry");
+        assert_eq!(child["span"]["parent_span_id"], root["span"]["span_id"]);
+        let event = &child["span"]["events"][0];
+        assert_eq!(
+            (&event["name"], &event["attributes"]["tags"][1]),
+            (&"card refused".into(), &"b".into())
+        );
+        assert_eq!((&answer["spans"], &answer["logs"]), (&2.into(), &2.into()), "{answer}");
+        assert!(entries.iter().any(|entry| entry["log"]["message"] == "card refused"), "{answer}");
+    }
 }
 
 const THREE_EVENTS: &str = r#"
