@@ -5,26 +5,43 @@
 
 mod access_log;
 mod csv;
+mod document;
+pub(crate) mod elasticsearch;
 mod format;
 mod json;
 mod lines;
+mod loki;
 mod otlp;
+mod place;
 #[cfg(test)]
 mod properties;
 mod request;
+pub(crate) mod splunk;
+pub(crate) mod syslog;
 #[cfg(test)]
 mod testing;
 mod text;
 mod time_format;
+mod wire;
 
 pub use access_log::AccessLog;
 pub use csv::{Csv, CsvConfig, FormatType};
 pub use format::{BodyFormat, FormatError, Formats, FormatsConfig, LineFormat, decode};
 
-use thalweg_event::{BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row};
+use thalweg_event::{
+    BatchContext, EventBatchBuilder, Fault, RejectedBatchBuilder, Row,
+    span::{SpanBatchBuilder, SpanRow},
+};
 
 /// Faults that an answer spells out; the others are only counted (all are in table `rejected`).
 pub const MAX_REPORTED_FAULTS: usize = 100;
+
+/// Most bytes that all records of a body together may take from what they share, such as the labels
+/// of a stream: it stands in the body once, but is written to each of them.
+pub const MAX_SHARED_BYTES: usize = 256 << 20;
+
+/// What a sender says of all records of a body, but not in it: name and value.
+pub type Params = Vec<(&'static str, String)>;
 
 /// A body that is not of its format as a whole, so that no record can be told apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,17 +50,24 @@ pub struct Unreadable(pub String);
 
 /// Takes the records of one body, good and bad.
 pub struct Sink<'c> {
-    /// The good records.
+    /// The good records that are events.
     pub events: EventBatchBuilder<'c>,
+    /// The good records that are spans; none unless the body is of a format that has them.
+    pub spans: Option<SpanBatchBuilder<'c>>,
     /// The bad ones, with their bytes.
     pub rejected: RejectedBatchBuilder,
     /// The first [`MAX_REPORTED_FAULTS`] bad ones, by index in the body.
     pub faults: Vec<(usize, Fault)>,
+    context: BatchContext<'c>,
     format: &'c str,
     records: usize,
     id_prefix: Option<&'c str>,
     id_start: u64,
     id: String,
+    params: &'c [(&'static str, String)],
+    shared_bytes: usize,
+    /// What the sender of a bulk request is to be told.
+    pub(crate) items: elasticsearch::items::Items,
 }
 
 impl<'c> Sink<'c> {
@@ -51,14 +75,44 @@ impl<'c> Sink<'c> {
     pub fn new(context: BatchContext<'c>, format: &'c str) -> Self {
         Self {
             events: EventBatchBuilder::new(context),
+            spans: None,
             rejected: RejectedBatchBuilder::default(),
             faults: Vec::new(),
+            context,
             format,
             records: 0,
             id_prefix: None,
             id_start: 0,
             id: String::new(),
+            params: &[],
+            shared_bytes: 0,
+            items: elasticsearch::items::Items::default(),
         }
+    }
+
+    /// Tells the decoder what the sender said beside the body; which names a format knows is
+    /// documented with it.
+    #[must_use]
+    pub fn with_params(mut self, params: &'c [(&'static str, String)]) -> Self {
+        self.params = params;
+        self
+    }
+
+    fn param(&self, name: &str) -> Option<&'c str> {
+        let param = self.params.iter().find(|(known, _)| *known == name);
+        param.map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    }
+
+    /// Counts `bytes` that the next record is to get from what it shares with others.
+    fn share(&mut self, bytes: usize) -> Result<(), Unreadable> {
+        self.shared_bytes += bytes;
+        if self.shared_bytes > MAX_SHARED_BYTES {
+            return Err(Unreadable(format!(
+                "body: expected labels and metadata that take at most {MAX_SHARED_BYTES} bytes \
+                 in all events together, found more; send it in parts"
+            )));
+        }
+        Ok(())
     }
 
     /// Gives record `i` of the body the id `{prefix}:{start + i}` unless it brings its own, so
@@ -69,29 +123,52 @@ impl<'c> Sink<'c> {
         self
     }
 
-    /// Takes the next record, read by `read` from the bytes `original`.
+    /// Takes the next record, an event read by `read` from the bytes `original`; says whether it is
+    /// a good one.
     pub fn record(
         &mut self,
         original: &[u8],
         read: impl FnOnce(&mut Row<'_, 'c>) -> Result<(), Fault>,
-    ) {
+    ) -> bool {
         use std::fmt::Write as _;
 
-        let index = self.records;
-        self.records += 1;
         let mut row = self.events.row();
         if let Some(prefix) = self.id_prefix {
             self.id.clear();
-            let position = self.id_start.wrapping_add(index as u64);
+            let position = self.id_start.wrapping_add(self.records as u64);
             write!(self.id, "{prefix}:{position}").expect("writing to a String cannot fail");
             row.event_id(&self.id);
         }
-        if let Err(fault) = read(&mut row).and_then(|()| row.commit()) {
-            self.rejected.push(self.format, index, &fault, original);
-            if self.faults.len() < MAX_REPORTED_FAULTS {
-                self.faults.push((index, fault));
-            }
+        let outcome = read(&mut row).and_then(|()| row.commit());
+        self.count(original, outcome)
+    }
+
+    /// Takes the next record, a span read by `read` from the bytes `original`.
+    pub fn span(
+        &mut self,
+        original: &[u8],
+        read: impl FnOnce(&mut SpanRow<'_, 'c>) -> Result<(), Fault>,
+    ) {
+        let spans = self.spans.get_or_insert_with(|| SpanBatchBuilder::new(self.context));
+        let mut row = spans.row();
+        let outcome = read(&mut row).and_then(|()| row.commit());
+        self.count(original, outcome);
+    }
+
+    fn count(&mut self, original: &[u8], outcome: Result<(), Fault>) -> bool {
+        let index = self.records;
+        self.records += 1;
+        let Err(fault) = outcome else { return true };
+        self.rejected.push(self.format, index, &fault, original);
+        if self.faults.len() < MAX_REPORTED_FAULTS {
+            self.faults.push((index, fault));
         }
+        false
+    }
+
+    /// When the body was received, nanoseconds since the Unix epoch.
+    fn received_unix_nanos(&self) -> i64 {
+        self.context.observed_unix_nanos
     }
 
     /// Number of records seen, good and bad.

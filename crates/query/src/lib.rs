@@ -1,9 +1,10 @@
 //! SQL over the lake, the tail and files.
 //!
 //! ```text
-//! POST /api/v1/sql ──┐                  ┌─ read_only: the one gate
-//! GET  /api/v1/logs ─┼─▶ QueryEngine ───┼─ run: threads, limits, cancellation
-//! Postgres wire ─────┘    (DataFusion)  └─ session: tables, memory, functions
+//! POST /api/v1/sql ────┐                  ┌─ read_only: the one gate
+//! GET  /api/v1/logs ───┤
+//! GET  /api/v1/traces ─┼─▶ QueryEngine ───┼─ run: threads, limits, cancellation
+//! Postgres wire ───────┘    (DataFusion)  └─ session: tables, memory, functions
 //! GET  /api/v1/logs/tail ─▶ tail ◀─ live rows
 //! ```
 //!
@@ -31,6 +32,7 @@ mod run;
 pub mod search;
 mod session;
 mod tail;
+mod traces;
 mod when;
 pub mod wire;
 

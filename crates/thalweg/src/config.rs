@@ -52,6 +52,8 @@ pub(crate) struct Listen {
     pub(crate) http: LoopbackAddress,
     /// OTLP over gRPC.
     pub(crate) otlp_grpc: LoopbackAddress,
+    /// Syslog over TCP and, on the same port, over UDP.
+    pub(crate) syslog: LoopbackAddress,
     /// Postgres wire protocol.
     pub(crate) postgres: LoopbackAddress,
 }
@@ -115,7 +117,12 @@ impl Default for Config {
 impl Default for Listen {
     fn default() -> Self {
         let local = |port| LoopbackAddress(SocketAddr::from(([127, 0, 0, 1], port)));
-        Self { http: local(7070), otlp_grpc: local(4317), postgres: local(5433) }
+        Self {
+            http: local(7070),
+            otlp_grpc: local(4317),
+            syslog: local(5514),
+            postgres: local(5433),
+        }
     }
 }
 

@@ -7,11 +7,14 @@ use axum::serve::ListenerExt as _;
 use futures::{StreamExt as _, stream};
 use metrics_exporter_prometheus::PrometheusHandle;
 use thalweg_event::schema::topic;
-use thalweg_ingest::Ingest;
+use thalweg_ingest::{Ingest, syslog::Syslog};
 use thalweg_lake::{LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
 use thalweg_query::{LiveLogs, NamedTable, QueryEngine};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +30,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Addresses {
     pub(crate) http: SocketAddr,
     pub(crate) otlp_grpc: SocketAddr,
+    /// TCP and, on the same port, UDP.
+    pub(crate) syslog: SocketAddr,
     pub(crate) postgres: SocketAddr,
 }
 
@@ -45,10 +50,13 @@ impl Server {
     pub(crate) async fn start(config: &Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let http = bind(config.listen.http, "listen.http").await?;
         let otlp_grpc = bind(config.listen.otlp_grpc, "listen.otlp_grpc").await?;
+        let syslog = bind(config.listen.syslog, "listen.syslog").await?;
+        let syslog_udp = bind_udp(syslog.local_addr()?, "listen.syslog").await?;
         let postgres = bind(config.listen.postgres, "listen.postgres").await?;
         let addresses = Addresses {
             http: http.local_addr()?,
             otlp_grpc: otlp_grpc.local_addr()?,
+            syslog: syslog.local_addr()?,
             postgres: postgres.local_addr()?,
         };
 
@@ -60,7 +68,7 @@ impl Server {
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        for spec in [TableSpec::logs(), TableSpec::rejected()] {
+        for spec in [TableSpec::logs(), TableSpec::spans(), TableSpec::rejected()] {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
@@ -73,8 +81,13 @@ impl Server {
             .merge(thalweg_query::http::router(query.clone()))
             .merge(format_api::router(ingest.clone()))
             .merge(health::router(health::Health { log: shared, query: query.clone(), metrics }))
-            .merge(openapi::router());
+            .merge(openapi::router())
+            .layer(axum::middleware::from_fn(thalweg_ingest::elasticsearch::answer_agents));
+        let (received, storing) = Syslog::start(ingest.clone(), &config.ingest.syslog);
         let listeners = vec![
+            tokio::spawn(received.clone().serve_udp(syslog_udp, stopping.clone())),
+            tokio::spawn(received.serve_tcp(syslog, stopping.clone())),
+            storing,
             serve("http", http, routes, stopping.clone()),
             serve("otlp_grpc", otlp_grpc, thalweg_ingest::grpc::router(ingest), stopping.clone()),
             tokio::spawn(thalweg_query::wire::serve(
@@ -114,7 +127,8 @@ impl Server {
 
 /// The log of a node: its topics, with what the operator says of them.
 fn log_config(config: &Config) -> LogConfig {
-    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED].map(|name| {
+    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS, topic::REJECTED];
+    let topics = topics.map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
         configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
     });
@@ -128,6 +142,13 @@ fn log_config(config: &Config) -> LogConfig {
 async fn bind(address: LoopbackAddress, setting: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address.0).await.with_context(|| {
         format!("{setting}: cannot listen on {}; is another server running there?", address.0)
+    })
+}
+
+/// Binds the UDP port of the same number as a TCP port that is bound already.
+async fn bind_udp(address: SocketAddr, setting: &str) -> anyhow::Result<UdpSocket> {
+    UdpSocket::bind(address).await.with_context(|| {
+        format!("{setting}: cannot receive on UDP {address}; is another server running there?")
     })
 }
 

@@ -138,6 +138,11 @@ impl<'t> Cursor<'t> {
         if self.at < self.text.len() { Err(self.expected("the end")) } else { Ok(()) }
     }
 
+    /// How much of the text has been passed over, bytes.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     fn byte(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }

@@ -6,9 +6,14 @@
 mod answers;
 mod bodies;
 mod duplicates;
+mod elasticsearch;
 mod embedded_log;
+mod loki;
 mod memory_log;
 mod otlp;
 mod overload;
 mod priority;
 mod server;
+mod splunk;
+mod syslog;
+mod traces;

@@ -6,4 +6,5 @@ mod logs;
 mod serving;
 mod sql;
 mod tail;
+mod traces;
 mod wire;

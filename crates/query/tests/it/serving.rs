@@ -8,6 +8,7 @@ use datafusion::catalog::MemTable;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use thalweg_event::schema::{log_schema, rejected_schema};
+use thalweg_event::span::span_schema;
 use thalweg_event::{
     BatchContext, EventBatchBuilder, Fault, PriorityRules, RejectedBatchBuilder, envelope,
 };
@@ -27,6 +28,7 @@ pub(crate) struct Serving {
     pub(crate) live: broadcast::Sender<RecordBatch>,
     pub(crate) client: reqwest::Client,
     logs: Arc<MemTable>,
+    spans: Arc<MemTable>,
     stop: CancellationToken,
 }
 
@@ -43,8 +45,10 @@ impl Serving {
         rejected.push("json", 3, &Fault("timestamp: required, but missing".into()), b"{\"x\":1}");
         let rejected = rejected.finish(START_SECS * NANOS_PER_SEC, Some("127.0.0.1"));
         let rejected = MemTable::try_new(rejected_schema(), vec![vec![rejected]]).unwrap();
+        let spans = Arc::new(MemTable::try_new(span_schema(), vec![vec![]]).unwrap());
         let tables = vec![
             NamedTable { name: "logs".into(), provider: logs.clone() },
+            NamedTable { name: "spans".into(), provider: spans.clone() },
             NamedTable { name: "rejected".into(), provider: Arc::new(rejected) },
         ];
         let (live, _) = broadcast::channel(100_000);
@@ -68,11 +72,16 @@ impl Serving {
         let postgres = listener.local_addr().unwrap();
         tokio::spawn(wire::serve(engine.clone(), listener, stop.clone().cancelled_owned()));
 
-        Self { engine, http, postgres, live, logs, stop, client: reqwest::Client::new() }
+        let client = reqwest::Client::new();
+        Self { engine, http, postgres, live, logs, spans, stop, client }
     }
 
     pub(crate) async fn add(&self, events: &[Value]) {
         self.logs.batches[0].write().await.push(batch(events));
+    }
+
+    pub(crate) async fn add_spans(&self, spans: RecordBatch) {
+        self.spans.batches[0].write().await.push(spans);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -6,4 +6,5 @@ mod command_line;
 mod crash;
 mod http;
 mod server;
+mod syslog;
 mod weblog;
