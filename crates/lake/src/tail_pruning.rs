@@ -162,9 +162,10 @@ mod tests {
 
     #[test]
     fn only_batches_with_the_service_are_kept() {
-        assert_eq!(kept(col("service").eq(lit("b"))), [1], "though b lies between a and c");
-        assert_eq!(kept(col("service").eq(lit("c"))), [0, 2]);
-        assert_eq!(kept(col("service").gt(lit("b"))), [0, 2]);
+        let text = |text: &str| lit(ScalarValue::Utf8View(Some(text.into())));
+        assert_eq!(kept(col("service").eq(text("b"))), [1], "though b lies between a and c");
+        assert_eq!(kept(col("service").eq(text("c"))), [0, 2]);
+        assert_eq!(kept(col("service").gt(text("b"))), [0, 2]);
         assert_eq!(kept(col("service").is_null()), [] as [usize; 0]);
     }
 
