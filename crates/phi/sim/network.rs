@@ -26,8 +26,6 @@ pub(crate) struct Beat {
 
 /// What a monitor sees of a process that never fails, and when that process sent it.
 pub(crate) struct Trace {
-    /// The period at which the process means to send.
-    pub(crate) interval_us: u64,
     /// Send times by sequence number.
     pub(crate) sent_us: Vec<u64>,
     /// What no detector can see: the load on the network (heap pressure, hour) at each send.
@@ -74,14 +72,15 @@ impl Network {
         }
     }
 
-    fn interval_us(self) -> f64 {
-        if self == Self::Lan { 20.0 * MS } else { 100.0 * MS }
+    /// The period at which processes mean to send.
+    pub(crate) fn interval_us(self) -> u64 {
+        if self == Self::Lan { 20_000 } else { 100_000 }
     }
 
     /// `count` heartbeats of a process that never fails.
     pub(crate) fn trace(self, peer: &Peer, seed: u64, count: u64, load_sigma: f64) -> Trace {
         let mut random = Random::new(seed ^ ((self as u64 + 1) << 56));
-        let interval_us = self.interval_us() * peer.period;
+        let interval_us = self.interval_us() as f64 * peer.period;
         let mut path = Path::new(self, *peer, &mut random, interval_us, load_sigma);
         let mut sent_us = Vec::with_capacity(count as usize);
         let mut hidden = Vec::with_capacity(count as usize);
@@ -96,7 +95,7 @@ impl Network {
             }
         }
         beats.sort_by_key(|beat| beat.arrived_us);
-        Trace { interval_us: self.interval_us() as u64, sent_us, hidden, beats }
+        Trace { sent_us, hidden, beats }
     }
 }
 

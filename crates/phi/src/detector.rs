@@ -303,11 +303,12 @@ mod tests {
     #[test]
     fn empirical_model_expects_the_loss_it_has_seen() {
         let mut lossy = detector(Model::Empirical);
-        for beat in (1..=10_000).filter(|beat| beat % 10 != 0 || *beat == 10_000) {
+        let lost = |beat: u64| ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 10 == 0;
+        for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
             lossy.heartbeat_numbered(beat, millis(beat * 100));
         }
         let phi = lossy.phi(millis(1_000_150));
-        assert!((phi - 0.95).abs() < 0.1, "one in nine is that late: {phi}");
+        assert!((phi - 1.0).abs() < 0.15, "one in ten is that late: {phi}");
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod log;
 mod normal;
 mod qos;
 mod schedule;
+mod survival;
 mod threshold;
 mod window;
 
