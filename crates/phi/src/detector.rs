@@ -146,29 +146,30 @@ impl Detector {
         }
     }
 
-    /// φ weighed by the time already waited: −log₁₀ of the mistakes that waiting one interval more
-    /// would avoid, per heartbeat.
+    /// −log₁₀ of the mistakes that waiting one interval more would avoid, per heartbeat.
     ///
-    /// A threshold on φ makes equally many mistakes in calm and in storm, and pays for it with
-    /// very long waits in storms. A threshold on urgency spends waiting where it avoids most, and
-    /// so makes fewer mistakes at the same mean detection time. It is φ(t) + log₁₀(t / interval),
-    /// with t the silence (beyond the due time, in the empirical model): where the tail is Pareto, P(t) / t is its density
-    /// up to a factor, and equal densities are the optimum (Lagrange).
+    /// A threshold on φ makes equally many mistakes in calm and in storm, with good peers and with
+    /// bad, and pays for it with very long waits where they are bad. A threshold on urgency spends
+    /// waiting where it avoids most, and so makes the fewest mistakes at the same mean detection
+    /// time: at the optimum, densities are equal (Lagrange). The empirical model measures the
+    /// density, of the greatest convex function below the distribution, since waiting between two
+    /// kinds of lateness avoids nothing by itself. The other models take φ(t) + log₁₀(t / interval),
+    /// with t the silence: the density of a Pareto tail up to a factor.
     ///
     /// 0 before the first heartbeat; otherwise finite, and never falling until the next. O(1).
     pub fn urgency(&self, now: Duration) -> f64 {
         let Some(last) = self.heard else { return 0.0 };
         let now_us = micros(now);
-        let (waited_us, interval_us) = match &self.estimator {
+        match &self.estimator {
             Estimator::Normal(window) | Estimator::Exponential(window) => {
-                (now_us.saturating_sub(last.at_us), window.mean_us().max(1.0))
+                let waited_us = now_us.saturating_sub(last.at_us).max(1) as f64;
+                self.phi_us(last, now_us) + log10(waited_us / window.mean_us().max(1.0))
             }
             Estimator::Empirical(empirical) => {
-                let schedule = empirical.schedule();
-                (schedule.lateness_us(now_us), schedule.interval_us())
+                let lateness_us = empirical.schedule().lateness_us(now_us);
+                empirical.urgency(lateness_us.saturating_sub(self.acceptable_pause_us))
             }
-        };
-        self.phi_us(last, now_us) + log10(waited_us.max(1) as f64 / interval_us)
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Empirical {
 impl Empirical {
     pub(crate) fn new(interval_us: f64, std_dev_us: f64) -> Self {
         let by_class = [Histogram::EMPTY; CLASSES];
-        let survival = Survival::estimate(&by_class[0], &by_class, 0, std_dev_us as f32);
+        let survival = Survival::estimate(&by_class, 0, 0, std_dev_us as f32, interval_us);
         Self {
             schedule: Schedule::new(interval_us),
             by_class,
@@ -118,14 +118,20 @@ impl Empirical {
         let beats = self.by_class.iter().map(|counts| counts.total() as f32).sum::<f32>();
         let reach = FIRST_ESTIMATE_SAMPLES / (FIRST_ESTIMATE_SAMPLES + beats);
         let forgiven_us = self.first_std_dev_us * reach;
-        let own = &self.by_class[usize::from(self.class)];
-        self.survival = Survival::estimate(own, &self.by_class, min_lateness_us, forgiven_us);
+        let (class, interval_us) = (usize::from(self.class), self.schedule.interval_us());
+        self.survival =
+            Survival::estimate(&self.by_class, class, min_lateness_us, forgiven_us, interval_us);
         self.stale_beats = 0;
     }
 
     /// −log₁₀ of the probability that the next heartbeat is later than this beyond its due time.
     pub(crate) fn phi(&self, lateness_us: u64) -> f64 {
         self.survival.phi(lateness_us)
+    }
+
+    /// −log₁₀ of the probability that it comes within an interval after this, beyond its due time.
+    pub(crate) fn urgency(&self, lateness_us: u64) -> f64 {
+        self.survival.urgency(lateness_us)
     }
 }
 

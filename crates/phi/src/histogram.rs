@@ -2,12 +2,12 @@
 
 use crate::log::log2;
 
-/// Buckets of a histogram: one for all below [`FLOOR`], then two per octave up to 2²⁶.
-pub(crate) const BUCKETS: usize = 38;
+/// Buckets of a histogram: one for all below [`FLOOR`], then two per octave up to 2²⁵.
+pub(crate) const BUCKETS: usize = 34;
 
 /// Magnitudes below this fall into the first bucket.
 pub(crate) const FLOOR: u64 = 1 << FLOOR_LOG2;
-const FLOOR_LOG2: usize = 8;
+const FLOOR_LOG2: usize = 9;
 
 /// Beyond the magnitude that so many samples exceed, counts are too few to be a probability.
 const SPARSE: u32 = 16;
@@ -18,7 +18,7 @@ const PRIOR_RISES: f64 = 4.0 / 3.0;
 /// From the heaviest tail that has a mean to one that falls like an exponential.
 const INDEX_RANGE: (f64, f64) = (1.0, 12.0);
 
-/// 80 bytes for magnitudes over six decades.
+/// 72 bytes for magnitudes over five decades.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     /// Counts of all buckets but the first, which is what they leave of `total`.
@@ -211,7 +211,7 @@ mod tests {
             let magnitude = histogram.exceeded_by(count).unwrap();
             assert!((magnitude / exact).ln().abs() < 0.7, "{count}: {magnitude} for {exact}");
         }
-        assert!(of([270, 380]).exceeded_by(1.0).is_none());
+        assert!(of([600, 800]).exceeded_by(1.0).is_none());
     }
 
     #[test]

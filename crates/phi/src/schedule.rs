@@ -79,6 +79,9 @@ impl Schedule {
             let gain = 1.0 / f64::from(self.beats);
             self.interval_us += gain * (gap_us / steps - self.interval_us);
             self.phase_us = due_us + gain.max(PHASE_GAIN) * error_us;
+        } else if queued {
+            // It was sent on time, for all that is known: a backlog must not drag the schedule.
+            self.phase_us = due_us;
         } else {
             let limit_us = OUTLIER * self.deviation_us + 1.0;
             let pull_us = error_us.clamp(-limit_us, limit_us);
@@ -87,7 +90,9 @@ impl Schedule {
                 INTERVAL_GAIN * if steps == 1.0 { pull_us } else { pull_us / steps };
         }
         self.interval_us = self.interval_us.max(1.0);
-        self.deviation_us += DEVIATION_GAIN * (error_us.abs() - self.deviation_us);
+        if !queued {
+            self.deviation_us += DEVIATION_GAIN * (error_us.abs() - self.deviation_us);
+        }
         self.last_arrival_us = self.last_arrival_us.max(arrival_us);
         Arrival { error_us, queued }
     }
@@ -126,6 +131,17 @@ mod tests {
         let arrival = schedule.arrive(5, 10_500 * MS);
         assert!(arrival.error_us.abs() < 1.0, "{arrival:?}");
         assert!((schedule.interval_us() - 1e5).abs() < 1.0);
+    }
+
+    #[test]
+    fn backlog_of_a_stall_leaves_period_and_phase_alone() {
+        let mut schedule = regular(1_000);
+        // Ten seconds of silence, then all at once, then as before.
+        for beat in 1_001..1_100 {
+            schedule.arrive(1, 110_000 * MS + beat);
+        }
+        assert!((schedule.interval_us() - 1e5).abs() < 10.0, "{}", schedule.interval_us());
+        assert!((schedule.phase_us - 109_900e3).abs() < 2e3, "{}", schedule.phase_us);
     }
 
     #[test]
