@@ -12,7 +12,8 @@ const EDGES: usize = BUCKETS - 1;
 /// rarer.
 const PARETO_SAMPLES: f32 = 0.25;
 /// A class's links lean on its neighbour's as if so many exceedances had been seen; exceedances, so
-/// that a hundred samples without one do not make rare what happens once in ten thousand.
+/// that a hundred samples without one do not make rare what happens once in ten thousand. But where
+/// many more come than the neighbour says, no more than so many are taken for chance.
 const EXCEEDANCES: f32 = 2.0;
 
 /// φ and urgency at the edges of buckets, and between them on straight lines; 268 bytes.
@@ -62,7 +63,10 @@ impl Survival {
             calmer.add_to(&mut counts);
             let from = sums_from(counts, floor);
             for (bucket, link) in links.iter_mut().enumerate() {
-                *link *= (from[bucket + 1] + EXCEEDANCES) / (from[bucket] * *link + EXCEEDANCES);
+                let [reached, exceeded] = [from[bucket], from[bucket + 1]];
+                let shrunk = *link * (exceeded + EXCEEDANCES) / (reached * *link + EXCEEDANCES);
+                let at_least = (exceeded - EXCEEDANCES) / reached.max(1.0);
+                *link = shrunk.max(at_least);
             }
         }
         // Never negative, whatever the logarithm's last digit: φ must not fall.
