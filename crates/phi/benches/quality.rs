@@ -5,7 +5,8 @@
 //! they cross the point at which a fixed timeout, the best in hindsight for that very fleet and
 //! time, makes so many mistakes a day.
 //!
-//! `SEEDS=1,2 BEATS=200000 PART=fleets,rivals,links,spreads cargo bench …` for less than everything.
+//! `SEEDS=1,2 BEATS=200000 ONLY=LAN PART=fleets,rivals,links,spreads cargo bench …` for less than
+//! everything.
 
 #[path = "../sim/curve.rs"]
 mod curve;
@@ -20,7 +21,7 @@ mod random;
 
 use std::env;
 
-use curve::{Curve, Fleet, curves, detection_ms_at, mistakes_at};
+use curve::{Curve, Fleet, ORACLE, curves, detection_ms_at, mistakes_at};
 use detectors::NAMES;
 use network::{LOAD_SIGMA, Network};
 
@@ -40,6 +41,7 @@ const CRASHES: usize = 4_800;
 const FIXED: &str = NAMES[0];
 const OURS: [&str; 2] = [NAMES[6], NAMES[7]];
 const FIXED_AND_OURS: [&str; 3] = [FIXED, OURS[0], OURS[1]];
+const WITH_ORACLE: [&str; 4] = [FIXED, OURS[0], OURS[1], ORACLE];
 
 /// One network's curves, for each seed.
 type Runs = Vec<Vec<(&'static str, Curve)>>;
@@ -63,23 +65,29 @@ fn main() {
     let run = |of: Fleet, rivals: &[&str]| -> Runs {
         seeds.iter().map(|&seed| curves(Fleet { seed, ..of }, rivals)).collect()
     };
+    let only = env::var("ONLY").unwrap_or_default();
+    let networks = || Network::ALL.into_iter().filter(|network| network.name().contains(&only));
     if parts.contains("fleets") {
-        let results = Network::ALL.map(|network| (network, run(fleet(network), &FIXED_AND_OURS)));
-        print_ours(&format!("Fleets of {PEERS}"), &results, &OURS);
+        let results: Vec<_> =
+            networks().map(|network| (network, run(fleet(network), &WITH_ORACLE))).collect();
+        print_ours(&format!("Fleets of {PEERS}"), &results);
     }
     if parts.contains("rivals") {
-        print_all(&Network::ALL.map(|network| (network, run(fleet(network), &NAMES))));
+        let results: Vec<_> =
+            networks().map(|network| (network, run(fleet(network), &NAMES))).collect();
+        print_all(&results);
     }
     if parts.contains("links") {
-        let results = Network::ALL.map(|network| {
+        let link = |network| {
             let of =
                 Fleet { peers: 1, heterogeneity: 0.0, beats: beats * LINK_DAYS, ..fleet(network) };
-            (network, run(of, &FIXED_AND_OURS))
-        });
-        print_ours("Single links", &results, &[OURS[0], OURS[1], "(oracle)"]);
+            (network, run(of, &WITH_ORACLE))
+        };
+        let results: Vec<_> = networks().map(link).collect();
+        print_ours("Single links", &results);
     }
     if parts.contains("spreads") {
-        print_spreads(fleet, run);
+        print_spreads(networks().filter(|&network| network != Network::Constant), fleet, run);
     }
 }
 
@@ -122,7 +130,8 @@ fn short([mistakes, detection]: [Vec<f64>; 2]) -> String {
     format!("{} / {}", show(&mistakes), show(&detection))
 }
 
-fn print_ours(title: &str, results: &[(Network, Runs)], names: &[&str]) {
+fn print_ours(title: &str, results: &[(Network, Runs)]) {
+    let names = &WITH_ORACLE[1..];
     println!(
         "\n### {title}: false alarms at equal detection time, detection time at equal false alarms\n"
     );
@@ -159,14 +168,18 @@ fn print_all(results: &[(Network, Runs)]) {
 }
 
 /// What is left of the gain where peers differ less, or where their load is steady.
-fn print_spreads(fleet: impl Fn(Network) -> Fleet, run: impl Fn(Fleet, &[&str]) -> Runs) {
+fn print_spreads(
+    networks: impl Iterator<Item = Network>,
+    fleet: impl Fn(Network) -> Fleet,
+    run: impl Fn(Fleet, &[&str]) -> Runs,
+) {
     println!("\n### The same by heterogeneity, φ and urgency, at {MIDDLE_RATE} mistakes a day\n");
     println!(
         "| network | none: φ | urgency | half: φ | urgency | as stated: φ | urgency | \
          as stated, steady load: φ | urgency |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
-    for network in Network::ALL.into_iter().skip(1) {
+    for network in networks {
         print!("| {} |", network.name());
         for (heterogeneity, load_sigma) in
             [(0.0, LOAD_SIGMA), (0.5, LOAD_SIGMA), (1.0, LOAD_SIGMA), (1.0, 0.0)]

@@ -46,29 +46,34 @@ pub(crate) struct Point {
 /// Points by falling number of mistakes.
 pub(crate) type Curve = Vec<Point>;
 
-/// The curves of the detectors, all on the same heartbeats, each a fresh one for every peer; last,
-/// if there is but one peer, that of hindsight.
+/// What [`curves`] calls hindsight's.
+pub(crate) const ORACLE: &str = "(oracle)";
+
+/// The curves of the detectors, all on the same heartbeats, each a fresh one for every peer; and of
+/// hindsight, if [`ORACLE`] is asked for and the first is a fixed timeout.
 pub(crate) fn curves(of: Fleet, rivals: &[&str]) -> Vec<(&'static str, Curve)> {
+    let hindsight = rivals.contains(&ORACLE);
     let rivals: Vec<(&str, Rival)> = Rival::all(of.network.interval_us())
         .into_iter()
         .filter(|(name, _)| rivals.contains(name))
         .collect();
     let mut records: Vec<Record> = rivals.iter().map(|_| Record::new(of)).collect();
-    let mut hindsight = None;
+    let mut oracle = Oracle::default();
     for (peer, trace) in of.traces().enumerate() {
         for ((_, rival), record) in rivals.iter().zip(&mut records) {
             record.run(&trace, rival.clone(), of.seed + peer as u64, of.crashes / of.peers);
         }
-        if of.peers == 1 {
-            hindsight = Some(oracle(&trace, &records[0].curve()));
+        if hindsight {
+            oracle.take_in(&trace);
         }
     }
-    rivals
-        .iter()
-        .zip(records)
-        .map(|(&(name, _), record)| (name, record.curve()))
-        .chain(hindsight.map(|curve| ("(oracle)", curve)))
-        .collect()
+    let mut curves: Vec<(&str, Curve)> =
+        rivals.iter().zip(records).map(|(&(name, _), record)| (name, record.curve())).collect();
+    if hindsight {
+        let curve = oracle.curve(&curves[0].1);
+        curves.push((ORACLE, curve));
+    }
+    curves
 }
 
 /// What a detector did, from which any threshold's results follow.
@@ -235,58 +240,81 @@ pub(crate) fn detection_ms_at(curve: &[Point], mistakes_per_day: f64) -> Option<
     interpolate(points, mistakes_per_day.ln())
 }
 
-/// The trade-off of the best timeouts in hindsight, one for each tenth of the hidden load.
+/// The trade-off of the best timeouts in hindsight, one for each peer and tenth of its hidden load.
 ///
-/// No detector can have it: it knows the load, and every gap of the whole trace, beforehand.
-fn oracle(trace: &Trace, fixed: &[Point]) -> Curve {
-    const CLASSES: usize = 10;
-    let mut sorted = trace.hidden.clone();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let bounds: Vec<f32> =
-        (1..CLASSES).map(|class| sorted[sorted.len() * class / CLASSES]).collect();
-    let warm_up = (trace.beats.len() as f64 * WARM_UP_SHARE) as usize;
-    let days = trace.days() * (1.0 - WARM_UP_SHARE);
-    let mut gaps: Vec<Vec<f64>> = vec![Vec::new(); CLASSES];
-    let (mut next, mut last_us) = (0, 0);
-    for (index, beat) in trace.beats.iter().enumerate() {
-        if beat.sequence < next {
-            continue;
+/// No detector can have it: it knows the load, and every gap of the whole trace, beforehand. Nor is
+/// it a strict bound: it times from the latest arrival, and knows nothing else than the load.
+#[derive(Default)]
+struct Oracle {
+    days: f64,
+    /// Gaps in microseconds, the longest first, of each peer and tenth: as many as may matter, and
+    /// how many there were.
+    classes: Vec<(Vec<f32>, usize)>,
+}
+
+impl Oracle {
+    const TENTHS: usize = 10;
+
+    fn take_in(&mut self, trace: &Trace) {
+        let end_us = *trace.sent_us.last().expect("a trace has heartbeats");
+        let begin_us = (end_us as f64 * WARM_UP_SHARE) as u64;
+        self.days += (end_us - begin_us) as f64 / DAY_US;
+        let mut sorted = trace.hidden.clone();
+        sorted.sort_unstable_by(f32::total_cmp);
+        let bounds: Vec<f32> =
+            (1..Self::TENTHS).map(|tenth| sorted[sorted.len() * tenth / Self::TENTHS]).collect();
+        let mut gaps: Vec<Vec<f32>> = vec![Vec::new(); Self::TENTHS];
+        let (mut next, mut last_us) = (0, 0);
+        for beat in &trace.beats {
+            if beat.sequence < next {
+                continue;
+            }
+            if last_us > begin_us {
+                let load = trace.hidden[next.saturating_sub(1) as usize];
+                let tenth = bounds.partition_point(|&bound| bound <= load);
+                gaps[tenth].push((beat.arrived_us - last_us) as f32);
+            }
+            (next, last_us) = (beat.sequence + 1, beat.arrived_us);
         }
-        if index > warm_up {
-            let load = trace.hidden[next.saturating_sub(1) as usize];
-            let class = bounds.partition_point(|&bound| bound <= load);
-            gaps[class].push((beat.arrived_us - last_us) as f64);
+        for mut gaps in gaps.into_iter().filter(|gaps| !gaps.is_empty()) {
+            let count = gaps.len();
+            gaps.sort_unstable_by(|a, b| b.total_cmp(a));
+            gaps.truncate(count / 8 + 1);
+            self.classes.push((gaps, count));
         }
-        (next, last_us) = (beat.sequence + 1, beat.arrived_us);
     }
-    gaps.iter_mut().for_each(|gaps| gaps.sort_unstable_by(|a, b| b.total_cmp(a)));
-    let total = gaps.iter().map(Vec::len).sum::<usize>() as f64;
-    // A fixed timeout's detection time is the timeout and a constant.
-    let best = |price: f64| {
-        let (mut mistakes, mut timeout_us) = (0.0, 0.0);
-        for gaps in gaps.iter().filter(|gaps| !gaps.is_empty()) {
-            let share = gaps.len() as f64 / total;
-            let cost = |&(count, gap): &(usize, &f64)| count as f64 + price * share * gap;
-            let candidates = gaps.iter().enumerate().take(gaps.len() / 2 + 1);
-            let (count, gap) =
-                candidates.min_by(|a, b| cost(a).total_cmp(&cost(b))).expect("not empty");
-            mistakes += count as f64;
-            timeout_us += share * gap;
-        }
-        (mistakes, timeout_us)
-    };
-    let pooled_timeout_ms = |mistakes_per_day: f64| {
-        let mut all: Vec<f64> = gaps.iter().flatten().copied().collect();
+
+    /// A fixed timeout's detection time is the timeout and a constant: the one that `fixed` shows.
+    fn curve(&self, fixed: &[Point]) -> Curve {
+        let total = self.classes.iter().map(|(_, count)| count).sum::<usize>() as f64;
+        let mut all: Vec<f32> = self.classes.iter().flat_map(|(gaps, _)| gaps).copied().collect();
         all.sort_unstable_by(|a, b| b.total_cmp(a));
-        all[(mistakes_per_day * days) as usize] / 1e3
-    };
-    let reference = fixed[fixed.len() / 2];
-    let constant_ms = reference.detection_ms - pooled_timeout_ms(reference.mistakes_per_day);
-    (0..160)
-        .map(|step| best(1e-1 * 0.9f64.powi(step)))
-        .map(|(mistakes, timeout_us)| Point {
-            mistakes_per_day: mistakes / days,
-            detection_ms: timeout_us / 1e3 + constant_ms,
-        })
-        .collect()
+        let reference = fixed[fixed.len() / 2];
+        let timeout_us = all[(reference.mistakes_per_day * self.days) as usize];
+        let constant_ms = reference.detection_ms - f64::from(timeout_us) / 1e3;
+        let best = |price: f64| {
+            let (mut mistakes, mut timeout_us) = (0.0, 0.0);
+            for (gaps, count) in &self.classes {
+                let share = *count as f64 / total;
+                let cost = |&(shorter, &gap): &(usize, &f32)| {
+                    shorter as f64 + price * share * f64::from(gap)
+                };
+                let (shorter, &gap) = gaps
+                    .iter()
+                    .enumerate()
+                    .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+                    .expect("a class has gaps");
+                mistakes += shorter as f64;
+                timeout_us += share * f64::from(gap);
+            }
+            (mistakes, timeout_us)
+        };
+        (0..80)
+            .map(|step| best(self.classes.len() as f64 * 0.1 * 0.8f64.powi(step)))
+            .map(|(mistakes, timeout_us)| Point {
+                mistakes_per_day: mistakes / self.days,
+                detection_ms: timeout_us / 1e3 + constant_ms,
+            })
+            .collect()
+    }
 }
