@@ -175,15 +175,13 @@ fn print_spreads(
 ) {
     println!("\n### The same by heterogeneity, φ and urgency, at {MIDDLE_RATE} mistakes a day\n");
     println!(
-        "| network | none: φ | urgency | half: φ | urgency | as stated: φ | urgency | \
+        "| network | none: φ | urgency | half: φ | urgency | \
          as stated, steady load: φ | urgency |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
     for network in networks {
         print!("| {} |", network.name());
-        for (heterogeneity, load_sigma) in
-            [(0.0, LOAD_SIGMA), (0.5, LOAD_SIGMA), (1.0, LOAD_SIGMA), (1.0, 0.0)]
-        {
+        for (heterogeneity, load_sigma) in [(0.0, LOAD_SIGMA), (0.5, LOAD_SIGMA), (1.0, 0.0)] {
             let of = Fleet { heterogeneity, load_sigma, ..fleet(network) };
             let runs = run(of, &FIXED_AND_OURS);
             OURS.iter().for_each(|name| print!(" {} |", short(changes(&runs, name, MIDDLE_RATE))));

@@ -34,12 +34,6 @@ pub(crate) struct Trace {
     pub(crate) beats: Vec<Beat>,
 }
 
-impl Trace {
-    pub(crate) fn days(&self) -> f64 {
-        self.sent_us.last().map_or(0.0, |&last| last as f64 / (86_400.0 * SEC))
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Network {
     /// Uniform jitter of half a millisecond and 1 loss in 10,000; nothing ever changes.

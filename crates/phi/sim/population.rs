@@ -38,18 +38,6 @@ pub(crate) struct Peer {
     pub(crate) hour: f64,
 }
 
-impl Peer {
-    pub(crate) const TYPICAL: Self = Self {
-        period: 1.0,
-        delay: 1.0,
-        jitter: 1.0,
-        loss: 1.0,
-        trouble_rate: 1.0,
-        trouble_length: 1.0,
-        hour: 0.0,
-    };
-}
-
 const CLOCK_SPREAD: f64 = 5e-5;
 
 /// Deviations of the logarithms of delay, jitter, loss, rate and length of trouble.
@@ -64,7 +52,8 @@ fn spreads(network: Network) -> [f64; 5] {
     }
 }
 
-/// Draws the peers of a fleet. `heterogeneity` scales all spreads: at 0 all peers are typical.
+/// Draws the peers of a fleet. `heterogeneity` scales all spreads: at 0 every peer is
+/// the typical one.
 pub(crate) fn fleet(network: Network, seed: u64, peers: usize, heterogeneity: f64) -> Vec<Peer> {
     let mut random = Random::new(seed ^ 0xf1ee_7000 ^ ((network as u64 + 1) << 56));
     let heterogeneity = if network == Network::Constant { 0.0 } else { heterogeneity };

@@ -13,9 +13,9 @@ mod random;
 
 use std::time::Duration;
 
-use curve::{Curve, Fleet, curves, detection_ms_at, mistakes_at};
+use curve::{Curve, Fleet, ORACLE, curves, detection_ms_at, mistakes_at};
 use network::{LOAD_SIGMA, Network, Trace};
-use population::Peer;
+use population::{Peer, fleet};
 use thalweg_phi::{AdaptiveThreshold, Change, Config, Detector, Model, QosMeter, Threshold};
 
 const SEED: u64 = 7;
@@ -29,12 +29,16 @@ fn link(network: Network) -> Fleet {
         heterogeneity: 0.0,
         beats: 150_000,
         load_sigma: LOAD_SIGMA,
-        crashes: 400,
+        crashes: 4_000,
     }
 }
 
+fn typical(network: Network) -> Peer {
+    fleet(network, SEED, 1, 0.0)[0]
+}
+
 fn trace(network: Network) -> Trace {
-    network.trace(&Peer::TYPICAL, SEED, 150_000, LOAD_SIGMA)
+    network.trace(&typical(network), SEED, 150_000, LOAD_SIGMA)
 }
 
 fn curve<'a>(curves: &'a [(&str, Curve)], name: &str) -> &'a Curve {
@@ -58,7 +62,7 @@ fn detection_against_fixed(curves: &[(&str, Curve)], name: &str, rate: f64) -> f
 fn seed_decides_the_trace() {
     for network in Network::ALL {
         let [one, same, other] =
-            [1, 1, 2].map(|seed| network.trace(&Peer::TYPICAL, seed, 10_000, LOAD_SIGMA).beats);
+            [1, 1, 2].map(|seed| network.trace(&typical(network), seed, 10_000, LOAD_SIGMA).beats);
         assert!(one == same && one != other, "{network:?}");
     }
 }
@@ -73,12 +77,38 @@ fn chen_makes_fewer_mistakes_than_a_timeout_where_jitter_is_independent() {
 #[test]
 fn no_detector_beats_hindsight_by_more_than_it_may() {
     // The oracle times from the latest arrival; the schedule's phase is worth a little to others.
-    let names = ["fixed timeout", "Chen NFD-E", "φ", "urgency"];
+    let names = ["fixed timeout", "Chen NFD-E", "φ", "urgency", ORACLE];
     let fat = curves(link(Network::FatTail), &names);
-    let bound = mistakes_against_fixed(&fat, "(oracle)", 1_000.0);
-    for name in &names[1..] {
+    let bound = mistakes_against_fixed(&fat, ORACLE, 1_000.0);
+    for name in &names[1..4] {
         let made = mistakes_against_fixed(&fat, name, 1_000.0);
         assert!(made > 0.95 * bound, "{name}: {made}, bound {bound}");
+    }
+}
+
+/// A dozen peers that differ as `population.rs` says, for 2 hours (24 minutes on the LAN).
+fn small_fleet(network: Network) -> Vec<(&'static str, Curve)> {
+    let of = Fleet { peers: 12, heterogeneity: 1.0, beats: 72_000, ..link(network) };
+    curves(of, &["fixed timeout", "urgency"])
+}
+
+#[test]
+fn one_threshold_for_a_fleet_beats_one_timeout() {
+    // Goals: 0.3 of the mistakes at equal detection time, 0.7 of the detection time at equal
+    // mistakes. So little evidence meets them here with room to spare, but for what README.md says
+    // is not met, or not met early: those bounds only keep what is gained.
+    for (network, mistakes_goal, detection_goal) in [
+        (Network::Lan, 0.3, 0.7),
+        (Network::LossyWan, 0.3, 0.7),
+        (Network::GcPauses, 0.8, 0.7),
+        (Network::Diurnal, 0.3, 0.9),
+        (Network::FatTail, 0.55, 0.7),
+    ] {
+        let curves = small_fleet(network);
+        let mistakes = mistakes_against_fixed(&curves, "urgency", 200.0);
+        let detection = detection_against_fixed(&curves, "urgency", 200.0);
+        assert!(mistakes < mistakes_goal, "{network:?}: {mistakes} of the mistakes");
+        assert!(detection < detection_goal, "{network:?}: {detection} of the time");
     }
 }
 
