@@ -313,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn slow_heartbeats_are_told_apart_as_well_as_fast_ones() {
+        let first_interval = Duration::from_secs(600);
+        let mut slow = Detector::new(&Config { first_interval, ..Config::default() }).unwrap();
+        let lost = |beat: u64| ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 10 == 0;
+        for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
+            slow.heartbeat_numbered(beat, first_interval * beat as u32);
+        }
+        let phi = |intervals: f64| slow.phi(first_interval.mul_f64(10_000.0 + intervals));
+        let (one, two) = (phi(1.5), phi(2.5));
+        assert!((one - 1.0).abs() < 0.15, "one in ten is that late: {one}");
+        assert!((two - 2.0).abs() < 0.3, "one in a hundred is that late: {two}");
+    }
+
+    #[test]
     fn acceptable_pause_delays_suspicion_by_itself() {
         for model in MODELS {
             let forgiving = Config {

@@ -19,6 +19,9 @@ const TURBULENCE_GAIN: f32 = 1.0 / 64.0;
 const TROUBLE_BEATS: u8 = 8;
 /// After this many heartbeats the first-heartbeat estimate has half its reach.
 const FIRST_ESTIMATE_SAMPLES: f32 = 16.0;
+/// First intervals of 2 to this many microseconds and more coarsen the unit: the largest magnitude
+/// told apart is some 16 to 32 of them.
+const UNIT_INTERVAL_LOG2: u32 = 20;
 /// Estimates are made anew when a sample is rarer than one of so many in its class and bucket, and
 /// at the latest after so many samples, or so large a share of all.
 const RARE: u16 = 16;
@@ -42,6 +45,8 @@ pub(crate) struct Empirical {
     /// that a single outlier does not make a storm.
     turbulence_log2: f32,
     first_std_dev_us: f32,
+    /// Magnitudes are counted in 2 to this many microseconds, so that a good many intervals fit.
+    unit_log2: u8,
     /// Of the class that the next heartbeat will be counted in, as of `stale_beats` ago.
     survival: Survival,
     stale_beats: u32,
@@ -50,7 +55,15 @@ pub(crate) struct Empirical {
 impl Empirical {
     pub(crate) fn new(interval_us: f64, std_dev_us: f64) -> Self {
         let by_class = [Histogram::EMPTY; CLASSES];
-        let survival = Survival::estimate(&by_class, 0, 0, std_dev_us as f32, interval_us);
+        let unit_log2 = (interval_us as u64 >> UNIT_INTERVAL_LOG2).max(1).ilog2();
+        let unit_us = (1u64 << unit_log2) as f64;
+        let survival = Survival::estimate(
+            &by_class,
+            0,
+            0,
+            (std_dev_us / unit_us) as f32,
+            interval_us / unit_us,
+        );
         Self {
             schedule: Schedule::new(interval_us),
             by_class,
@@ -58,6 +71,7 @@ impl Empirical {
             trouble_beats: 0,
             turbulence_log2: libm::log2(std_dev_us) as f32,
             first_std_dev_us: std_dev_us as f32,
+            unit_log2: unit_log2 as u8,
             survival,
             stale_beats: 0,
         }
@@ -75,7 +89,8 @@ impl Empirical {
     pub(crate) fn arrive(&mut self, steps: u64, arrival_us: u64, min_lateness_us: u64) {
         let lateness_us = self.schedule.lateness_us(arrival_us);
         let punctual = lateness_us < min_lateness_us;
-        let at = if punctual { Position::ZERO } else { Position::of(lateness_us) };
+        let at =
+            if punctual { Position::ZERO } else { Position::of(lateness_us >> self.unit_log2) };
         let counts = &mut self.by_class[usize::from(self.class)];
         counts.add(at);
         self.stale_beats += 1;
@@ -117,21 +132,25 @@ impl Empirical {
     fn estimate(&mut self, min_lateness_us: u64) {
         let beats = self.by_class.iter().map(|counts| counts.total() as f32).sum::<f32>();
         let reach = FIRST_ESTIMATE_SAMPLES / (FIRST_ESTIMATE_SAMPLES + beats);
-        let forgiven_us = self.first_std_dev_us * reach;
-        let (class, interval_us) = (usize::from(self.class), self.schedule.interval_us());
-        self.survival =
-            Survival::estimate(&self.by_class, class, min_lateness_us, forgiven_us, interval_us);
+        let units = 1.0 / (1u64 << self.unit_log2) as f64;
+        self.survival = Survival::estimate(
+            &self.by_class,
+            usize::from(self.class),
+            min_lateness_us >> self.unit_log2,
+            self.first_std_dev_us * reach * units as f32,
+            self.schedule.interval_us() * units,
+        );
         self.stale_beats = 0;
     }
 
     /// −log₁₀ of the probability that the next heartbeat is later than this beyond its due time.
     pub(crate) fn phi(&self, lateness_us: u64) -> f64 {
-        self.survival.phi(lateness_us)
+        self.survival.phi(lateness_us >> self.unit_log2)
     }
 
     /// −log₁₀ of the probability that it comes within an interval after this, beyond its due time.
     pub(crate) fn urgency(&self, lateness_us: u64) -> f64 {
-        self.survival.urgency(lateness_us)
+        self.survival.urgency(lateness_us >> self.unit_log2)
     }
 }
 

@@ -34,17 +34,17 @@ pub(crate) struct Survival {
 }
 
 impl Survival {
-    /// Of one of the classes, which are in order of turbulence. Lateness up to `floor_us` is not
-    /// told apart from punctuality; up to `forgiven_us`, it is no surprise if it never was seen.
+    /// Of one of the classes, which are in order of turbulence. Lateness up to `floor` is not
+    /// told apart from punctuality; up to `forgiven`, it is no surprise if it never was seen.
     pub(crate) fn estimate(
         classes: &[Histogram],
         class: usize,
-        floor_us: u64,
-        forgiven_us: f32,
-        interval_us: f64,
+        floor: u64,
+        forgiven: f32,
+        interval: f64,
     ) -> Self {
-        let floor = Position::of(floor_us).bucket;
-        let forgiven_us = forgiven_us.max(floor_us as f32);
+        let forgiven = forgiven.max(floor as f32);
+        let floor = Position::of(floor).bucket;
         let mut all = [0; BUCKETS];
         for histogram in classes {
             histogram.add_to(&mut all);
@@ -54,7 +54,7 @@ impl Survival {
         let all_from = sums_from(all, floor);
         let mut links = [0.0; EDGES];
         for (bucket, link) in links.iter_mut().enumerate() {
-            let pareto = if EDGES_US[bucket] <= forgiven_us { 1.0 } else { fall };
+            let pareto = if ENDS[bucket] <= forgiven { 1.0 } else { fall };
             *link = (all_from[bucket + 1] + PARETO_SAMPLES * pareto)
                 / (all_from[bucket] + PARETO_SAMPLES);
         }
@@ -76,24 +76,24 @@ impl Survival {
             phi += *at_end;
             *at_end = phi;
         }
-        Self { phi_at_end, urgency_at_end: urgencies(&links, interval_us), index }
+        Self { phi_at_end, urgency_at_end: urgencies(&links, interval), index }
     }
 
     /// −log₁₀ of the probability of more than this. O(1).
-    pub(crate) fn phi(&self, magnitude_us: u64) -> f64 {
-        self.between(&self.phi_at_end, 0.0, self.index, magnitude_us)
+    pub(crate) fn phi(&self, magnitude: u64) -> f64 {
+        self.between(&self.phi_at_end, 0.0, self.index, magnitude)
     }
 
     /// −log₁₀ of the probability, per interval, to end here what has lasted until here. O(1).
-    pub(crate) fn urgency(&self, magnitude_us: u64) -> f64 {
-        self.between(&self.urgency_at_end, self.urgency_at_end[0], self.index + 1.0, magnitude_us)
+    pub(crate) fn urgency(&self, magnitude: u64) -> f64 {
+        self.between(&self.urgency_at_end, self.urgency_at_end[0], self.index + 1.0, magnitude)
     }
 
-    fn between(&self, at_end: &[f32; EDGES], first: f32, index: f32, magnitude_us: u64) -> f64 {
-        let Position { bucket, fraction } = Position::of(magnitude_us);
+    fn between(&self, at_end: &[f32; EDGES], first: f32, index: f32, magnitude: u64) -> f64 {
+        let Position { bucket, fraction } = Position::of(magnitude);
         let begin = f64::from(if bucket == 0 { first } else { at_end[bucket - 1] });
         let Some(&end) = at_end.get(bucket) else {
-            let octaves = log2(magnitude_us as f64 / f64::from(EDGES_US[EDGES - 1]));
+            let octaves = log2(magnitude as f64 / f64::from(ENDS[EDGES - 1]));
             return begin + LOG10_2 * f64::from(index) * octaves.max(0.0);
         };
         begin + fraction * (f64::from(end) - begin)
@@ -102,7 +102,7 @@ impl Survival {
 
 /// −log₁₀ of the density per interval, at the edges: of the greatest convex function below the
 /// probabilities to exceed them. To wait where the density dips pays only if it pays beyond.
-fn urgencies(links: &[f32; EDGES], interval_us: f64) -> [f32; EDGES] {
+fn urgencies(links: &[f32; EDGES], interval: f64) -> [f32; EDGES] {
     // The corners of the convex function (Andrew's monotone chain), and the slopes that lead there.
     let mut corners = [(0.0, 1.0, 0.0); BUCKETS];
     let mut ends = [0; BUCKETS];
@@ -110,7 +110,7 @@ fn urgencies(links: &[f32; EDGES], interval_us: f64) -> [f32; EDGES] {
     let mut exceeded = 1.0f64;
     for (bucket, &link) in links.iter().enumerate() {
         exceeded *= f64::from(link);
-        let edge = f64::from(EDGES_US[bucket]);
+        let edge = f64::from(ENDS[bucket]);
         let slope_from = |(x, y, _): (f64, f64, f64)| (y - exceeded) / (edge - x);
         let mut slope = slope_from(corners[top]);
         while top > 0 && slope >= corners[top].2 {
@@ -124,7 +124,7 @@ fn urgencies(links: &[f32; EDGES], interval_us: f64) -> [f32; EDGES] {
     let mut urgencies = [0.0f32; EDGES];
     let mut bucket = 0;
     for corner in 1..=top {
-        let density = (corners[corner].2 * interval_us).max(f64::MIN_POSITIVE);
+        let density = (corners[corner].2 * interval).max(f64::MIN_POSITIVE);
         let urgency = -log10(density) as f32;
         while bucket <= ends[corner] {
             urgencies[bucket] = urgency;
@@ -151,7 +151,7 @@ fn sums_from(mut counts: [u32; BUCKETS], floor: usize) -> [f32; BUCKETS] {
 }
 
 /// Where each bucket but the last ends.
-const EDGES_US: [f32; EDGES] = {
+const ENDS: [f32; EDGES] = {
     let mut edges = [0.0; EDGES];
     let mut bucket = 0;
     while bucket < edges.len() {
