@@ -199,6 +199,11 @@ mod tests {
         (beat.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 6
     }
 
+    /// One in ten, independently.
+    fn lost(beat: u64) -> bool {
+        ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(10)
+    }
+
     /// 1,000 heartbeats every 100 ms.
     fn regular(model: Model) -> Detector {
         let mut detector = detector(model);
@@ -304,7 +309,6 @@ mod tests {
     #[test]
     fn empirical_model_expects_the_loss_it_has_seen() {
         let mut lossy = detector(Model::Empirical);
-        let lost = |beat: u64| ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 10 == 0;
         for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
             lossy.heartbeat_numbered(beat, millis(beat * 100));
         }
@@ -316,7 +320,6 @@ mod tests {
     fn slow_heartbeats_are_told_apart_as_well_as_fast_ones() {
         let first_interval = Duration::from_secs(600);
         let mut slow = Detector::new(&Config { first_interval, ..Config::default() }).unwrap();
-        let lost = |beat: u64| ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 10 == 0;
         for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
             slow.heartbeat_numbered(beat, first_interval * beat as u32);
         }
