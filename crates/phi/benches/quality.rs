@@ -33,8 +33,8 @@ const SEEDS: [u64; 3] = [101, 102, 103];
 const PEERS: usize = 24;
 /// A day at 100 ms, 4.8 hours at 20 ms.
 const BEATS: u64 = 864_000;
-/// A single link is watched for longer: 8 days, or 1.6.
-const LINK_DAYS: u64 = 8;
+/// A single link is watched for so many times as long.
+const LINK_LENGTH: u64 = 4;
 /// Random crashes over which detection time is averaged.
 const CRASHES: usize = 4_800;
 
@@ -79,8 +79,12 @@ fn main() {
     }
     if parts.contains("links") {
         let link = |network| {
-            let of =
-                Fleet { peers: 1, heterogeneity: 0.0, beats: beats * LINK_DAYS, ..fleet(network) };
+            let of = Fleet {
+                peers: 1,
+                heterogeneity: 0.0,
+                beats: beats * LINK_LENGTH,
+                ..fleet(network)
+            };
             (network, run(of, &WITH_ORACLE))
         };
         let results: Vec<_> = networks().map(link).collect();

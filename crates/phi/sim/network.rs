@@ -6,7 +6,7 @@
 //! real network come in episodes. Its deviation is the one knob of realism; at
 //! [`LOAD_SIGMA`] the busiest 1% of the time has 1,000 times the queueing of the idlest 1%, the
 //! span between an idle link and a bloated buffer. `cargo bench` also prints what remains when
-//! the load is steady (0) or mild.
+//! the load is steady (0).
 
 use crate::population::Peer;
 use crate::random::{Load, Random};

@@ -14,7 +14,7 @@ const QUEUED: f64 = 0.25;
 /// Follows a sender's period and phase through jitter, loss, stalls and drift.
 ///
 /// An α-β filter (Benedict and Bordner 1962) of arrival times by sequence number, in place of the
-/// window of Chen, Toueg and Aguilera's NFD-E (2002, §6.3): it takes 80 bytes, follows drifting
+/// window of Chen, Toueg and Aguilera's NFD-E (2002, §6.3): it takes 72 bytes, follows drifting
 /// clocks, and is not pulled away by single outliers. A heartbeat and those that were held up with
 /// it and follow on its heels count as one arrival, with the delay of the last, which is the least.
 #[derive(Clone, Debug)]
