@@ -82,7 +82,7 @@ impl Detector {
         })
     }
 
-    /// Takes in a heartbeat without a sequence number. O(1), no allocation but on the first.
+    /// Takes in a heartbeat without a sequence number. O(1), no allocation.
     pub fn heartbeat(&mut self, now: Duration) {
         let next = self.heard.map_or(0, |heard| heard.sequence.saturating_add(1));
         self.heartbeat_numbered(next, now);
@@ -91,15 +91,12 @@ impl Detector {
     /// Takes in the heartbeat with this number, of those that the peer counts up one by one.
     ///
     /// Reordered and repeated heartbeats are ignored, and answered with `false`; an interval that
-    /// spans a lost one is no sample of the sender's period. A peer that starts counting anew has
-    /// restarted: give it a new detector. O(1), no allocation but on the first.
+    /// spans a lost one is no sample of the sender's period. After an outage, and where a peer starts
+    /// counting anew, [`resume`](Self::resume). O(1), no allocation.
     pub fn heartbeat_numbered(&mut self, sequence: u64, now: Duration) -> bool {
         let at_us = micros(now);
         let Some(last) = self.heard else {
-            if let Estimator::Empirical(empirical) = &mut self.estimator {
-                empirical.begin(at_us);
-            }
-            self.heard = Some(Heard { sequence, at_us });
+            self.resume(sequence, now);
             return true;
         };
         if sequence <= last.sequence {
@@ -119,6 +116,18 @@ impl Detector {
         }
         self.heard = Some(Heard { sequence, at_us });
         true
+    }
+
+    /// Takes in the first heartbeat after an outage, with whatever number it has.
+    ///
+    /// The silence before it is no sample: what really was down was not late. A detector that
+    /// takes outages for lateness comes to expect them, and to wait. O(1).
+    pub fn resume(&mut self, sequence: u64, now: Duration) {
+        let at_us = micros(now).max(self.heard.map_or(0, |last| last.at_us));
+        if let Estimator::Empirical(empirical) = &mut self.estimator {
+            empirical.begin(at_us);
+        }
+        self.heard = Some(Heard { sequence, at_us });
     }
 
     /// φ(now) = −log₁₀ P(the next heartbeat comes later than now): φ = 3 is wrong once in 1,000
@@ -314,6 +323,19 @@ mod tests {
         }
         let phi = lossy.phi(millis(1_000_150));
         assert!((phi - 1.0).abs() < 0.15, "one in ten is that late: {phi}");
+    }
+
+    #[test]
+    fn an_outage_is_not_learnt_when_it_is_said_to_be_one() {
+        for model in MODELS {
+            let mut resumed = regular(model);
+            resumed.resume(1, millis(1_000_000 + jitter_ms(1_000)));
+            let (after, before) =
+                (resumed.phi(millis(1_000_103)), regular(model).phi(millis(100_103)));
+            assert!((after - before).abs() < 0.5, "{model:?}: {after}, {before}");
+            assert!(resumed.heartbeat_numbered(2, millis(1_000_100)), "numbers begin anew");
+            assert!(resumed.phi(millis(1_001_000)) > 3.0, "{model:?}");
+        }
     }
 
     #[test]

@@ -50,9 +50,10 @@ impl Schedule {
         Self { now: first, before: first, steps_since_before: 0.0, last_arrival_us: 0, beats: 0 }
     }
 
-    /// Takes in the first heartbeat.
+    /// Takes in the first heartbeat, ever or after an outage.
     pub(crate) fn begin(&mut self, arrival_us: u64) {
         self.now.phase_us = arrival_us as f64;
+        (self.before, self.steps_since_before) = (self.now, 0.0);
         self.last_arrival_us = arrival_us;
     }
 
