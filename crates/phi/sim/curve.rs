@@ -161,18 +161,20 @@ impl Record {
             self.crashed.iter().map(|crashed| crashed.heard_us).collect();
         thresholds
             .into_iter()
-            .map(|threshold| {
+            .filter_map(|threshold| {
+                // Where the level was there from the start, suspicion went on, and did not begin.
+                let suspected = at_least(&starts, threshold);
+                let mistakes = at_least(&peaks, threshold) - suspected;
                 let mut total_us = 0.0;
                 for (crashed, from_us) in self.crashed.iter().zip(&mut reached_us) {
                     *from_us = crashed.rival.reaches(threshold, *from_us);
                     total_us += from_us.saturating_sub(crashed.at_us) as f64;
                 }
-                // Where the level was there from the start, suspicion went on, and did not begin.
-                let mistakes = at_least(&peaks, threshold) - at_least(&starts, threshold);
-                Point {
+                // A threshold that suspects nearly always is none.
+                (mistakes > suspected).then(|| Point {
                     mistakes_per_day: mistakes as f64 / self.days,
                     detection_ms: total_us / 1e3 / self.crashed.len() as f64,
-                }
+                })
             })
             .collect()
     }

@@ -17,6 +17,7 @@
 //! | when to suspect, when to trust again | [`Threshold`] |
 //! | so many mistakes a day, whatever the network | [`AdaptiveThreshold`] |
 //! | one threshold for a fleet of unlike peers, with the fewest mistakes | [`Detector::urgency`] in place of [`Detector::phi`] |
+//! | a peer that was down and is back | [`Detector::resume`] |
 //! | to know how well it went | [`QosMeter`] |
 //!
 //! There is no I/O here, no clock and no randomness: times are arguments, and the same calls give

@@ -10,6 +10,8 @@ const OUTLIER: f64 = 4.0;
 const WARM_UP: u32 = 32;
 /// A heartbeat that follows another within this part of the interval was held up with it.
 const QUEUED: f64 = 0.25;
+/// Unless it comes so many intervals before it is due: then the sender has become faster.
+const AHEAD: f64 = 2.0;
 
 /// Follows a sender's period and phase through jitter, loss, stalls and drift.
 ///
@@ -74,13 +76,17 @@ impl Schedule {
 
     /// Takes in the heartbeat `steps` after the latest.
     pub(crate) fn arrive(&mut self, steps: u64, arrival_us: u64) -> Arrival {
+        let steps = steps as f64;
         let gap_us = arrival_us.saturating_sub(self.last_arrival_us) as f64;
-        let queued = self.beats > 0 && gap_us < QUEUED * self.now.interval_us;
+        let ahead_us = self.now.phase_us + steps * self.now.interval_us - arrival_us as f64;
+        let queued = self.beats > 0
+            && gap_us < QUEUED * self.now.interval_us
+            && ahead_us < AHEAD * self.now.interval_us;
         if !queued {
             (self.before, self.steps_since_before) = (self.now, 0.0);
             self.beats = self.beats.saturating_add(1);
         }
-        self.steps_since_before += steps as f64;
+        self.steps_since_before += steps;
         let (before, steps) = (self.before, self.steps_since_before);
         let due_us = before.phase_us + steps * before.interval_us;
         let error_us = arrival_us as f64 - due_us;
@@ -147,6 +153,19 @@ mod tests {
         }
         assert!((schedule.interval_us() - 1e5).abs() < 10.0, "{}", schedule.interval_us());
         assert!((schedule.now.phase_us - 109_900e3).abs() < 2e3, "{}", schedule.now.phase_us);
+    }
+
+    #[test]
+    fn a_sender_that_becomes_ten_times_as_fast_is_followed() {
+        let (mut schedule, mut most_ahead_us) = (regular(1_000), 0.0f64);
+        for beat in 1..=2_000 {
+            schedule.arrive(1, 100_000 * MS + beat * 10 * MS);
+            let ahead_us = schedule.now.phase_us - (100_000 + beat * 10) as f64 * 1e3;
+            most_ahead_us = ahead_us.max(most_ahead_us);
+        }
+        assert!(most_ahead_us < 2e6, "{most_ahead_us}");
+        assert!((schedule.interval_us() - 1e4).abs() < 1e3, "{}", schedule.interval_us());
+        assert!(schedule.lateness_us(120_100 * MS) > 50_000);
     }
 
     #[test]
