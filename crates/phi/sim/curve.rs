@@ -170,8 +170,8 @@ impl Record {
                     *from_us = crashed.rival.reaches(threshold, *from_us);
                     total_us += from_us.saturating_sub(crashed.at_us) as f64;
                 }
-                // A threshold that suspects nearly always is none.
-                (mistakes > suspected).then(|| Point {
+                // A threshold that suspects always is none.
+                (mistakes > 0).then(|| Point {
                     mistakes_per_day: mistakes as f64 / self.days,
                     detection_ms: total_us / 1e3 / self.crashed.len() as f64,
                 })
