@@ -11,9 +11,9 @@ export CLIENTS_PYTHON = $(PYTHON)
 BINARY := $(CARGO_TARGET_DIR)/release/thalweg
 FUZZ_SECONDS ?= 60
 
-# Needed to build: a C compiler (zstd, aws-lc). Needed to test: psql.
+# Needed to build: a C compiler (zstd, aws-lc). Needed to test: clients that users have.
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv
+TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils rsyslog rsyslog-elasticsearch
 
 .PHONY: help demo test lint bench fuzz build-deps test-deps
 

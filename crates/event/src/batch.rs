@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::{
     array::{ArrayRef, RecordBatch, TimestampMicrosecondArray},
-    datatypes::{Float64Type, Int8Type, Int16Type, Int64Type},
+    datatypes::{Float64Type, Int8Type, Int64Type},
 };
 
 use crate::{
     column::{FewColumn, NumberColumn, TextColumn},
     event_id::EventIds,
+    facets::Facets,
     fault::Fault,
     json,
     priority::PriorityRules,
@@ -68,7 +69,7 @@ impl AttributeValue<'_> {
         }
     }
 
-    fn as_i64(self) -> Option<i64> {
+    pub(crate) fn as_i64(self) -> Option<i64> {
         match self {
             Self::Int(number) => Some(number),
             Self::Text(text) | Self::Json(text) => text.parse().ok(),
@@ -80,9 +81,9 @@ impl AttributeValue<'_> {
 /// What a group of events says of the entity that sent them (OpenTelemetry `Resource`).
 #[derive(Debug, Clone, Default)]
 pub struct Resource {
-    service: Option<String>,
-    host: Option<String>,
-    environment: Option<String>,
+    pub(crate) service: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) environment: Option<String>,
     json: Vec<u8>,
 }
 
@@ -124,7 +125,7 @@ impl Resource {
     }
 
     /// The attributes without a column of their own, as a JSON object.
-    fn json(&self) -> Option<&str> {
+    pub(crate) fn json(&self) -> Option<&str> {
         std::str::from_utf8(&self.json).ok().filter(|json| !json.is_empty())
     }
 }
@@ -142,23 +143,13 @@ pub struct EventBatchBuilder<'c> {
     ids: EventIds,
     time_unix_nano: NumberColumn<Int64Type>,
     event_id: TextColumn,
-    service: FewColumn,
+    facets: Facets,
     level: FewColumn,
     severity_number: NumberColumn<Int8Type>,
     message: TextColumn,
     trace_id: TextColumn,
     span_id: TextColumn,
-    host: FewColumn,
-    environment: FewColumn,
-    http_method: FewColumn,
-    http_path: TextColumn,
-    http_status: NumberColumn<Int16Type>,
     duration_ms: NumberColumn<Float64Type>,
-    client_ip: TextColumn,
-    user_agent: TextColumn,
-    bytes: NumberColumn<Int64Type>,
-    attributes: TextColumn,
-    resource: FewColumn,
     schema_version: FewColumn,
     priority: FewColumn,
     /// Rows whose id came from the sender, in order.
@@ -173,23 +164,13 @@ macro_rules! each_column {
         let b = $builder;
         b.time_unix_nano.$method();
         b.event_id.$method();
-        b.service.$method();
+        b.facets.$method();
         b.level.$method();
         b.severity_number.$method();
         b.message.$method();
         b.trace_id.$method();
         b.span_id.$method();
-        b.host.$method();
-        b.environment.$method();
-        b.http_method.$method();
-        b.http_path.$method();
-        b.http_status.$method();
         b.duration_ms.$method();
-        b.client_ip.$method();
-        b.user_agent.$method();
-        b.bytes.$method();
-        b.attributes.$method();
-        b.resource.$method();
         b.schema_version.$method();
         b.priority.$method();
     }};
@@ -208,23 +189,13 @@ impl<'c> EventBatchBuilder<'c> {
             context,
             time_unix_nano: NumberColumn::with_capacity(INITIAL_ROWS),
             event_id: text(INITIAL_ROWS),
-            service: few(INITIAL_ROWS),
+            facets: Facets::with_capacity(INITIAL_ROWS),
             level: few(INITIAL_ROWS),
             severity_number: NumberColumn::with_capacity(INITIAL_ROWS),
             message: text(INITIAL_ROWS),
             trace_id: text(INITIAL_ROWS),
             span_id: text(INITIAL_ROWS),
-            host: few(INITIAL_ROWS),
-            environment: few(INITIAL_ROWS),
-            http_method: few(INITIAL_ROWS),
-            http_path: text(INITIAL_ROWS),
-            http_status: NumberColumn::with_capacity(INITIAL_ROWS),
             duration_ms: NumberColumn::with_capacity(INITIAL_ROWS),
-            client_ip: text(INITIAL_ROWS),
-            user_agent: text(INITIAL_ROWS),
-            bytes: NumberColumn::with_capacity(INITIAL_ROWS),
-            attributes: text(INITIAL_ROWS),
-            resource: few(INITIAL_ROWS),
             schema_version: few(INITIAL_ROWS),
             priority: few(INITIAL_ROWS),
             sender_ids: Vec::new(),
@@ -262,6 +233,7 @@ impl<'c> EventBatchBuilder<'c> {
     /// The batch of all committed events.
     pub fn finish(self) -> RecordBatch {
         let rows = self.len();
+        let facets = self.facets;
         let micros = |nanos: i64| nanos.div_euclid(NANOS_PER_MICRO);
         let time_unix_nano = self.time_unix_nano.finish();
         let timestamp: TimestampMicrosecondArray = time_unix_nano.unary(micros);
@@ -272,23 +244,23 @@ impl<'c> EventBatchBuilder<'c> {
             Arc::new(time_unix_nano),
             Arc::new(observed.with_timezone("UTC")),
             self.event_id.finish(),
-            self.service.finish(),
+            facets.service.finish(),
             self.level.finish(),
             Arc::new(self.severity_number.finish()),
             self.message.finish(),
             self.trace_id.finish(),
             self.span_id.finish(),
-            self.host.finish(),
-            self.environment.finish(),
-            self.http_method.finish(),
-            self.http_path.finish(),
-            Arc::new(self.http_status.finish()),
+            facets.host.finish(),
+            facets.environment.finish(),
+            facets.http_method.finish(),
+            facets.http_path.finish(),
+            Arc::new(facets.http_status.finish()),
             Arc::new(self.duration_ms.finish()),
-            self.client_ip.finish(),
-            self.user_agent.finish(),
-            Arc::new(self.bytes.finish()),
-            self.attributes.finish(),
-            self.resource.finish(),
+            facets.client_ip.finish(),
+            facets.user_agent.finish(),
+            Arc::new(facets.bytes.finish()),
+            facets.attributes.finish(),
+            facets.resource.finish(),
             self.schema_version.finish(),
             self.priority.finish(),
         ];
@@ -303,12 +275,12 @@ pub struct Row<'b, 'c> {
     builder: &'b mut EventBatchBuilder<'c>,
 }
 
-/// Setters that copy their argument into the column of the same name.
+/// Setters that copy their argument into the column after the arrow.
 macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $type:ty => $($column:ident).+;)*) => {
         $($(#[$doc])*
         pub fn $name(&mut self, value: $type) {
-            self.builder.$name.set(value);
+            self.builder.$($column).+.set(value);
         })*
     };
 }
@@ -316,31 +288,31 @@ macro_rules! setters {
 impl Row<'_, '_> {
     setters! {
         /// Event time, nanoseconds since the Unix epoch.
-        time_unix_nano: i64;
+        time_unix_nano: i64 => time_unix_nano;
         /// Name of the emitting service.
-        service: &str;
+        service: &str => facets.service;
         /// Body as text.
-        message: &str;
+        message: &str => message;
         /// Name of the host.
-        host: &str;
+        host: &str => facets.host;
         /// Deployment environment.
-        environment: &str;
+        environment: &str => facets.environment;
         /// HTTP request method.
-        http_method: &str;
+        http_method: &str => facets.http_method;
         /// HTTP request path, without the query.
-        http_path: &str;
+        http_path: &str => facets.http_path;
         /// HTTP response status.
-        http_status: i16;
+        http_status: i16 => facets.http_status;
         /// How long the operation took, milliseconds.
-        duration_ms: f64;
+        duration_ms: f64 => duration_ms;
         /// Address of the client whose request the event tells of.
-        client_ip: &str;
+        client_ip: &str => facets.client_ip;
         /// User agent of that client.
-        user_agent: &str;
+        user_agent: &str => facets.user_agent;
         /// Size of the response body, bytes.
-        bytes: i64;
+        bytes: i64 => facets.bytes;
         /// Envelope version the sender used.
-        schema_version: &str;
+        schema_version: &str => schema_version;
     }
 
     /// The sender's id of the event; an empty id counts as none.
@@ -380,86 +352,29 @@ impl Row<'_, '_> {
     /// Request target such as `/cart?id=7` or a whole URL: its path is kept as `http_path`, its
     /// query as attribute `url.query`.
     pub fn http_target(&mut self, target: &str) {
-        let (target, query) = match target.split_once('?') {
-            Some((target, query)) => (target, Some(query)),
-            None => (target, None),
-        };
-        let path = match target.split_once("://") {
-            Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-            None => target,
-        };
-        self.http_path(path);
-        if let Some(query) = query {
-            self.plain_attribute("url.query", AttributeValue::Text(query));
-        }
+        self.builder.facets.http_target(target);
     }
 
     /// Fields of the entity that sent the event.
     pub fn resource(&mut self, resource: &Resource) {
-        let set = |column: &mut FewColumn, text: Option<&str>| {
-            if let Some(text) = text {
-                column.set(text);
-            }
-        };
-        set(&mut self.builder.service, resource.service.as_deref());
-        set(&mut self.builder.host, resource.host.as_deref());
-        set(&mut self.builder.environment, resource.environment.as_deref());
-        set(&mut self.builder.resource, resource.json());
+        self.builder.facets.resource(resource);
     }
 
     /// Adds an attribute. Those of the HTTP semantic conventions, and `service.name` and its
     /// like, become columns where the value fits; everything else is kept under its key.
     pub fn attribute(&mut self, key: &str, value: AttributeValue<'_>) {
-        if !promoted(key).is_some_and(|column| self.promote(column, value)) {
-            self.plain_attribute(key, value);
-        }
+        self.builder.facets.attribute(key, value);
     }
 
     /// Adds an attribute as [`Row::attribute`] does, whose value is JSON already.
     pub fn json_attribute(&mut self, key: &str, value: json::Value<'_>) {
-        let is_promoted = promoted(key).is_some_and(|column| match value.text() {
-            Some(text) => self.promote(column, AttributeValue::Text(&text)),
-            None => self.promote(column, AttributeValue::Json(value.raw())),
-        });
-        if !is_promoted {
-            self.plain_attribute(key, AttributeValue::Json(value.raw()));
-        }
+        self.builder.facets.json_attribute(key, value);
     }
 
-    fn plain_attribute(&mut self, key: &str, value: AttributeValue<'_>) {
-        let column = &mut self.builder.attributes;
-        if !column.is_set() {
-            column.open().push(b'{');
-        }
-        let out = column.reopen();
-        json::write_key(out, key);
-        value.write(out);
-    }
-
-    /// Whether `value` fits `column`, and was set.
-    fn promote(&mut self, column: Promoted, value: AttributeValue<'_>) -> bool {
-        match (column, value) {
-            (Promoted::HttpStatus, value) => {
-                let status = value.as_i64().and_then(|status| i16::try_from(status).ok());
-                status.map(|status| self.http_status(status)).is_some()
-            }
-            (Promoted::Bytes, value) => value.as_i64().map(|bytes| self.bytes(bytes)).is_some(),
-            (_, AttributeValue::Text(text)) => {
-                match column {
-                    Promoted::Service => self.service(text),
-                    Promoted::Host => self.host(text),
-                    Promoted::Environment => self.environment(text),
-                    Promoted::HttpMethod => self.http_method(text),
-                    Promoted::HttpPath => self.http_path(text),
-                    Promoted::HttpTarget => self.http_target(text),
-                    Promoted::ClientIp => self.client_ip(text),
-                    Promoted::UserAgent => self.user_agent(text),
-                    Promoted::HttpStatus | Promoted::Bytes => return false,
-                }
-                true
-            }
-            _ => false,
-        }
+    /// Adds an attribute under its key, even if there is a column for it: for values that did not
+    /// fit the column, or came after another one that did.
+    pub fn plain_attribute(&mut self, key: &str, value: AttributeValue<'_>) {
+        self.builder.facets.plain_attribute(key, value);
     }
 
     /// Adds what the sender left out — time, id, service, level, priority — and keeps the event.
@@ -477,19 +392,16 @@ impl Row<'_, '_> {
             }
             Some(_) => {}
         }
-        if let (None, Some(service)) = (b.service.get(), b.context.default_service) {
-            b.service.set(service);
+        if let (None, Some(service)) = (b.facets.service.get(), b.context.default_service) {
+            b.facets.service.set(service);
         }
-        if let (false, Some(address)) = (b.client_ip.is_set(), b.context.client_ip) {
-            b.client_ip.set(address);
+        if let (false, Some(address)) = (b.facets.client_ip.is_set(), b.context.client_ip) {
+            b.facets.client_ip.set(address);
         }
-        if let (None, Some(status)) = (b.severity_number.get(), b.http_status.get()) {
+        if let (None, Some(status)) = (b.severity_number.get(), b.facets.http_status.get()) {
             let severity = Severity::from_http_status(status);
             b.severity_number.set(severity.number());
             b.level.set(severity.level().name());
-        }
-        if b.attributes.is_set() {
-            b.attributes.reopen().push(b'}');
         }
         if b.has_sender_id {
             b.sender_ids.push(b.time_unix_nano.len() as u32);
@@ -497,7 +409,11 @@ impl Row<'_, '_> {
             b.event_id.set(b.ids.next(&mut [0; 36]));
         }
         let severity = b.severity_number.get().and_then(|n| Severity::from_number(n.into()));
-        let critical = b.context.rules.is_critical(severity, b.service.get(), b.environment.get());
+        let critical = b.context.rules.is_critical(
+            severity,
+            b.facets.service.get(),
+            b.facets.environment.get(),
+        );
         b.priority.set(if critical { "critical" } else { "routine" });
         b.critical_rows += usize::from(critical);
         each_column!(&mut *b, keep_row);
@@ -512,7 +428,7 @@ impl Row<'_, '_> {
 
     /// The service the event is of, as named so far by it or else by the context.
     pub fn service_name(&self) -> Option<&str> {
-        self.builder.service.get().or(self.builder.context.default_service)
+        self.builder.facets.service.get().or(self.builder.context.default_service)
     }
 }
 
@@ -525,14 +441,16 @@ impl Drop for Row<'_, '_> {
 }
 
 fn write_lower(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        out.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
-    } else {
-        out.extend_from_slice(text.as_bytes());
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    if text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        out[start..].make_ascii_lowercase();
     }
 }
 
-fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(
         bytes

@@ -54,6 +54,11 @@ impl TextColumn {
         self.is_set
     }
 
+    /// Whether the current row's value would take the column beyond what it can hold.
+    pub(crate) fn is_overfull(&self) -> bool {
+        i32::try_from(self.data.len()).is_err()
+    }
+
     pub(crate) fn keep_row(&mut self) {
         self.offsets.push(i32::try_from(self.data.len()).expect("a batch stays under 2 GiB"));
         self.validity.append(self.is_set);

@@ -3,6 +3,7 @@
 //! One event is one OpenTelemetry `LogRecord`, widened with what access logs carry. Decoders of
 //! wire formats write events field by field into an [`EventBatchBuilder`], which lays them out
 //! as an Arrow record batch of [`schema::log_schema`]; from there on everything is columnar.
+//! Spans have a schema of their own, in [`span`].
 //!
 //! ```text
 //! bytes ─▶ decoder ─▶ Row (one event) ─▶ EventBatchBuilder ─▶ RecordBatch
@@ -27,6 +28,7 @@ mod batch;
 mod column;
 pub mod envelope;
 mod event_id;
+mod facets;
 mod fault;
 pub mod json;
 mod priority;
@@ -34,6 +36,7 @@ mod rejected;
 pub mod schema;
 mod semconv;
 mod severity;
+pub mod span;
 pub mod time;
 
 pub use batch::{AttributeValue, BatchContext, EventBatchBuilder, MAX_INPUT_BYTES, Resource, Row};

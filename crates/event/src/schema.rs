@@ -52,6 +52,8 @@ pub mod topic {
     pub const LOGS_CRITICAL: &str = "logs.critical";
     /// All other events.
     pub const LOGS_ROUTINE: &str = "logs.routine";
+    /// Spans of traces.
+    pub const SPANS: &str = "spans";
     /// Records that could not be read, with the reason.
     pub const REJECTED: &str = "rejected";
     /// Who asked what.

@@ -6,10 +6,11 @@
 use std::{fmt::Write as _, hint::black_box, time::Instant};
 
 use opentelemetry_proto::tonic::{
-    collector::logs::v1::ExportLogsServiceRequest,
+    collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     resource::v1::Resource,
+    trace::v1::{ResourceSpans, ScopeSpans, Span},
 };
 use prost::Message as _;
 use thalweg_event::{BatchContext, PriorityRules};
@@ -123,6 +124,77 @@ fn otlp() -> ExportLogsServiceRequest {
     ExportLogsServiceRequest { resource_logs: vec![resource_logs] }
 }
 
+/// As Filebeat writes documents: an action and the event in Elastic's common schema.
+fn elasticsearch(Sample { service, level, message, nanos, random, .. }: Sample) -> String {
+    let time = time(nanos, "%Y-%m-%dT%H:%M:%S%.3fZ");
+    let (level, user, host) = (level.0, random % 99_991, random % 20);
+    let trace = format!("{random:016x}{random:016x}");
+    format!(
+        r#"{{"create":{{"_index":"filebeat-8.19.0"}}}}
+{{"@timestamp":"{time}","message":"{message}","log":{{"level":"{level}","offset":{user},"file":{{"path":"/var/log/{service}.log"}}}},"service":{{"name":"{service}"}},"host":{{"name":"web-{host}"}},"trace":{{"id":"{trace}"}},"user":{{"id":{user}}},"agent":{{"type":"filebeat","version":"8.19.0"}}}}"#
+    )
+}
+
+fn splunk(Sample { service, level, message, nanos, random, .. }: Sample) -> String {
+    let (seconds, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
+    let (level, user, host) = (level.0, random % 99_991, random % 20);
+    format!(
+        r#"{{"time":{seconds}.{millis:03},"host":"web-{host}","source":"/var/log/{service}.log","sourcetype":"{service}","event":{{"message":"{message}","level":"{level}","user_id":{user}}},"fields":{{"region":"eu-west-1"}}}}"#
+    )
+}
+
+/// One stream a service, as Promtail sends them.
+fn loki() -> Vec<u8> {
+    let streams = SERVICES.map(|service| {
+        let values = samples().filter(|sample| sample.service == service);
+        let values = values.map(|sample| {
+            let (level, message) = (sample.level.0, sample.message);
+            format!(r#"["{}","{level} {message}",{{"trace_id":"{:032x}"}}]"#, sample.nanos, sample.random)
+        });
+        let values = values.collect::<Vec<_>>().join(",");
+        format!(r#"{{"stream":{{"service_name":"{service}","namespace":"shop","pod":"{service}-1"}},"values":[{values}]}}"#)
+    });
+    format!(r#"{{"streams":[{}]}}"#, streams.join(",")).into_bytes()
+}
+
+/// The requests that the access logs tell of, as spans.
+fn otlp_traces() -> ExportTraceServiceRequest {
+    let mut logs = otlp().resource_logs.remove(0);
+    let records = logs.scope_logs.remove(0).log_records.into_iter();
+    let spans = records.map(|record| Span {
+        trace_id: record.trace_id,
+        parent_span_id: record.span_id.iter().map(|byte| !byte).collect(),
+        span_id: record.span_id,
+        name: "GET /api/cart/items".into(),
+        kind: 2,
+        start_time_unix_nano: record.time_unix_nano,
+        end_time_unix_nano: record.time_unix_nano + 12_345_678,
+        attributes: record.attributes,
+        flags: 0x101,
+        ..Default::default()
+    });
+    let scope_spans = vec![ScopeSpans { spans: spans.collect(), ..Default::default() }];
+    let resource_spans =
+        ResourceSpans { resource: logs.resource, scope_spans, ..Default::default() };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
+}
+
+fn rfc5424(Sample { service, level, message, random, nanos, .. }: Sample) -> String {
+    let time = time(nanos, "%Y-%m-%dT%H:%M:%S%.6fZ");
+    let (severity, process) = (if level.1 >= 17 { 3 } else { 6 }, random % 32_768);
+    format!(
+        r#"<{}>1 {time} web-{} {service} {process} - [meta@1 region="eu-west-1" user="{}"] {message}"#,
+        128 + severity,
+        random % 20,
+        random % 99_991
+    )
+}
+
+fn rfc3164(Sample { service, message, random, nanos, .. }: Sample) -> String {
+    let time = time(nanos, "%b %e %H:%M:%S");
+    format!("<134>{time} web-{} {service}[{}]: {message}", random % 20, random % 32_768)
+}
+
 /// Best and median seconds of `work`, repeated for at least [`SECONDS`].
 fn measure(mut work: impl FnMut()) -> (f64, f64) {
     work();
@@ -171,6 +243,17 @@ fn main() {
         ("json array, envelope 1", BodyFormat::Json, array),
         ("otlp protobuf", BodyFormat::OtlpProtobuf, otlp.encode_to_vec()),
         ("otlp json", BodyFormat::OtlpJson, serde_json::to_vec(&otlp).expect("serialises")),
+        ("elasticsearch bulk", BodyFormat::ElasticsearchBulk, lines(elasticsearch)),
+        ("loki json", BodyFormat::LokiJson, loki()),
+        ("splunk events", BodyFormat::SplunkEvents, lines(splunk)),
+        ("otlp traces, protobuf", BodyFormat::OtlpTracesProtobuf, otlp_traces().encode_to_vec()),
+        (
+            "otlp traces, json",
+            BodyFormat::OtlpTracesJson,
+            serde_json::to_vec(&otlp_traces()).expect("serialises"),
+        ),
+        ("syslog, RFC 5424", named("syslog"), lines(rfc5424)),
+        ("syslog, RFC 3164", named("syslog"), lines(rfc3164)),
         ("clf", named("clf"), lines(clf)),
         ("combined-time", named("combined-time"), lines(combined)),
         ("csv, web log", named("weblog"), lines(weblog)),
@@ -197,8 +280,12 @@ fn main() {
                 let context = BatchContext::new(1_700_000_000_000_000_000, &rules, [7; 10]);
                 let mut sink = Sink::new(context, "bench");
                 decode(*format, body, &mut sink).expect("the body is readable");
-                assert_eq!(sink.events.len(), EVENTS, "{:?}", sink.faults.first());
-                black_box(sink.events.finish());
+                let batch = match sink.spans {
+                    Some(spans) => spans.finish(),
+                    None => sink.events.finish(),
+                };
+                assert_eq!(batch.num_rows(), EVENTS, "{:?}", sink.faults.first());
+                black_box(batch);
             }),
         );
     }

@@ -3,25 +3,23 @@
 use bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::{error::IngestError, pipeline::Accepted};
+use crate::{error::IngestError, pipeline::Accepted, signal::Signal};
 
-/// `opentelemetry.proto.collector.logs.v1.ExportLogsServiceResponse`.
-#[derive(Clone, PartialEq, Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ExportLogsServiceResponse {
+/// `ExportLogsServiceResponse` and `ExportTraceServiceResponse` of
+/// `opentelemetry.proto.collector`, which are the same in protobuf.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ExportServiceResponse {
     #[prost(message, optional, tag = "1")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partial_success: Option<ExportLogsPartialSuccess>,
+    partial_success: Option<PartialSuccess>,
 }
 
-/// `opentelemetry.proto.collector.logs.v1.ExportLogsPartialSuccess`.
-#[derive(Clone, PartialEq, Message, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ExportLogsPartialSuccess {
+/// `ExportLogsPartialSuccess` and `ExportTracePartialSuccess`.
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    #[serde(serialize_with = "as_text")]
-    rejected_log_records: i64,
+    rejected: i64,
     #[prost(string, tag = "2")]
     error_message: String,
 }
@@ -61,11 +59,6 @@ struct RetryDelay {
     seconds: i64,
 }
 
-/// The protobuf mapping to JSON writes 64-bit integers as strings.
-fn as_text<S: serde::Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(number)
-}
-
 /// The first faults, for a sender that reads one message.
 pub(crate) fn faults_as_text(accepted: &Accepted) -> String {
     /// More would only fill the sender's log.
@@ -75,13 +68,27 @@ pub(crate) fn faults_as_text(accepted: &Accepted) -> String {
     faults.join("; ")
 }
 
-impl From<&Accepted> for ExportLogsServiceResponse {
+impl From<&Accepted> for ExportServiceResponse {
     fn from(accepted: &Accepted) -> Self {
-        let partial_success = (accepted.rejected > 0).then(|| ExportLogsPartialSuccess {
-            rejected_log_records: i64::try_from(accepted.rejected).unwrap_or(i64::MAX),
+        let partial_success = (accepted.rejected > 0).then(|| PartialSuccess {
+            rejected: i64::try_from(accepted.rejected).unwrap_or(i64::MAX),
             error_message: faults_as_text(accepted),
         });
         Self { partial_success }
+    }
+}
+
+impl ExportServiceResponse {
+    /// The answer in JSON, where the signals differ in the name of a member. The protobuf mapping
+    /// to JSON writes 64-bit integers as strings.
+    pub(crate) fn to_json(&self, signal: Signal) -> Value {
+        match &self.partial_success {
+            None => json!({}),
+            Some(PartialSuccess { rejected, error_message }) => json!({"partialSuccess": {
+                signal.rejected_member(): rejected.to_string(),
+                "errorMessage": error_message,
+            }}),
+        }
     }
 }
 

@@ -20,6 +20,9 @@ use crate::{
 /// Decompressed at a time, so that limits are checked before much memory is used.
 const INFLATE_STEP_BYTES: usize = 64 << 10;
 
+/// Most that a Snappy block can grow: its longest copy, of 64 bytes, takes 3.
+const SNAPPY_RATIO_MAX: usize = 64 / 3 + 1;
+
 /// Largest zstd window, as its logarithm: 8 MiB, what RFC 9659 allows senders to use over HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -38,6 +41,8 @@ pub(crate) enum Encoding {
     Gzip,
     Zstd,
     Deflate,
+    /// Snappy's block format: what Loki's senders write, and name nowhere.
+    Snappy,
 }
 
 impl Encoding {
@@ -155,6 +160,12 @@ impl Payload {
     pub(crate) fn inflate(self, limit_bytes: usize) -> Result<Inflating, IngestError> {
         let Self { encoding, bytes, permit } = self;
         let packed: Box<dyn Read + Send> = match encoding {
+            Encoding::Snappy => {
+                let length = snappy_length(&bytes, limit_bytes)?;
+                let packed = Some(Packed::Snappy(bytes, length));
+                let plain = Plain::Inflated(Vec::new());
+                return Ok(Inflating { packed, plain, permit, limit_bytes });
+            }
             Encoding::Identity => {
                 let plain = Plain::Received(bytes);
                 return Ok(Inflating { packed: None, plain, permit, limit_bytes });
@@ -171,7 +182,8 @@ impl Payload {
             Encoding::Deflate => Box::new(DeflateDecoder::new(bytes.reader())),
         };
         let plain = Plain::Inflated(Vec::new());
-        Ok(Inflating { packed: Some(packed), plain, permit, limit_bytes })
+        let packed = Some(Packed::Stream(packed));
+        Ok(Inflating { packed, plain, permit, limit_bytes })
     }
 }
 
@@ -188,10 +200,31 @@ fn has_zlib_header(bytes: &[u8]) -> bool {
 
 /// A body being decompressed, step by step, so that a long one can move to another thread.
 pub(crate) struct Inflating {
-    packed: Option<Box<dyn Read + Send>>,
+    packed: Option<Packed>,
     plain: Plain,
     permit: Permit,
     limit_bytes: usize,
+}
+
+/// What is left to decompress.
+enum Packed {
+    Stream(Box<dyn Read + Send>),
+    /// A block, and the length it will have.
+    Snappy(Bytes, usize),
+}
+
+/// The decompressed length of a Snappy block, which it begins with: checked before that much is
+/// allocated.
+fn snappy_length(block: &[u8], limit_bytes: usize) -> Result<usize, IngestError> {
+    let length = snap::raw::decompress_len(block).map_err(|error| broken(error.into()))?;
+    if length > limit_bytes {
+        return Err(IngestError::TooLarge { limit: limit_bytes, stage: "when decompressed" });
+    }
+    if length > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
+        let found = format!("{} bytes that claim to be {length}", block.len());
+        return Err(broken(std::io::Error::other(found)));
+    }
+    Ok(length)
 }
 
 /// Bytes of a body without its encoding.
@@ -222,6 +255,17 @@ impl Inflating {
         while self.plain.len() <= pause_bytes {
             let (Some(packed), Plain::Inflated(plain)) = (&mut self.packed, &mut self.plain) else {
                 return Ok(true);
+            };
+            let packed = match packed {
+                Packed::Stream(packed) => packed,
+                Packed::Snappy(_, length) if *length > pause_bytes => return Ok(false),
+                Packed::Snappy(block, length) => {
+                    self.permit.take(*length)?;
+                    let inflated = snap::raw::Decoder::new().decompress_vec(block);
+                    *plain = inflated.map_err(|error| broken(error.into()))?;
+                    self.packed = None;
+                    continue;
+                }
             };
             if plain.capacity() - plain.len() < INFLATE_STEP_BYTES {
                 // Doubles, but not beyond the limit: a bomb is to cost no more than an honest body.

@@ -8,6 +8,7 @@ use crate::{
     admission::AdmissionConfig,
     decode::{FormatError, FormatsConfig},
     dedup::DuplicatesConfig,
+    syslog::SyslogConfig,
 };
 
 /// Limits, rules and formats of the ingest.
@@ -26,6 +27,8 @@ pub struct IngestConfig {
     pub duplicates: DuplicatesConfig,
     /// Which events are critical.
     pub priority: PriorityRules,
+    /// The syslog listeners.
+    pub syslog: SyslogConfig,
     /// Line formats of your own, by name, next to the built-in ones. A section of its own in the
     /// configuration file, so not read with these.
     #[serde(skip)]
@@ -41,6 +44,7 @@ impl Default for IngestConfig {
             admission: AdmissionConfig::default(),
             duplicates: DuplicatesConfig::default(),
             priority: PriorityRules::default(),
+            syslog: SyslogConfig::default(),
             formats: FormatsConfig::default(),
         }
     }
@@ -77,7 +81,7 @@ impl IngestConfig {
             }
             Err(ConfigError::OutOfRange { field, expected: expected(), found: value })
         };
-        let Self { admission, duplicates, .. } = self;
+        let Self { admission, duplicates, syslog, .. } = self;
         let most = (MAX_INPUT_BYTES as u64).min(admission.large_share_bytes());
         let decompressed = self.decompressed_limit_bytes as u64;
         in_range("decompressed_limit_bytes", decompressed, 1..=most)?;
@@ -87,7 +91,9 @@ impl IngestConfig {
         in_range("admission.client_limit_bytes", client_limit, decompressed..=u64::MAX)?;
         in_range("admission.max_requests", admission.max_requests, 1..=1_000_000)?;
         in_range("duplicates.window_secs", duplicates.window_secs, 0..=86_400)?;
-        in_range("duplicates.max_ids", duplicates.max_ids as u64, 1..=1 << 30)
+        in_range("duplicates.max_ids", duplicates.max_ids as u64, 1..=1 << 30)?;
+        in_range("syslog.max_connections", syslog.max_connections as u64, 1..=100_000)?;
+        in_range("syslog.idle_timeout_secs", syslog.idle_timeout_secs, 1..=86_400)
     }
 }
 

@@ -1,6 +1,6 @@
 //! OTLP over gRPC.
 //!
-//! One unary method, read and answered here and not through generated code: so the body is
+//! One unary method for each signal, read and answered here and not through generated code: so the body is
 //! received under the same limits, and decoded by the same decoder, as one over HTTP
 //! (gRPC over HTTP/2, "Protocol").
 
@@ -20,34 +20,48 @@ use prost::Message;
 use tonic::Status;
 
 use crate::{
-    answer::{self, ExportLogsServiceResponse},
+    answer::{self, ExportServiceResponse},
     body::{self, BodyLimits, Encoding, Payload},
     error::IngestError,
     meters,
-    pipeline::{Accepted, Ingest, OTLP_PROTOBUF, Request},
+    pipeline::{Accepted, Ingest, Request},
     sender::Sender,
+    signal::Signal,
 };
 
-/// Path of the service's only method.
+/// Path of the only method of the service for logs.
 pub const EXPORT_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// Path of the only method of the service for traces.
+pub const EXPORT_TRACES_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Before a message: whether it is compressed, and its length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// The gRPC service of `ingest`, to be served over HTTP/2 with `ConnectInfo<SocketAddr>`
+/// The gRPC services of `ingest`, to be served over HTTP/2 with `ConnectInfo<SocketAddr>`
 /// behind a `thalweg_access::Gate`.
 pub fn router(ingest: Arc<Ingest>) -> Router {
-    let unknown =
-        async || Status::unimplemented("the only method is LogsService/Export").into_http::<Body>();
-    Router::new().route(EXPORT_PATH, post(export)).fallback(unknown).with_state(ingest)
+    let unknown = async || {
+        let methods = "the only methods are LogsService/Export and TraceService/Export";
+        Status::unimplemented(methods).into_http::<Body>()
+    };
+    let method = |signal| {
+        post(move |State(ingest): State<Arc<Ingest>>, request: http::Request<Body>| {
+            export(ingest, signal, request)
+        })
+    };
+    Router::new()
+        .route(EXPORT_PATH, method(Signal::Logs))
+        .route(EXPORT_TRACES_PATH, method(Signal::Traces))
+        .fallback(unknown)
+        .with_state(ingest)
 }
 
-async fn export(State(ingest): State<Arc<Ingest>>, request: http::Request<Body>) -> Response {
-    let mut response = match accept(&ingest, request).await {
+async fn export(ingest: Arc<Ingest>, signal: Signal, request: http::Request<Body>) -> Response {
+    let mut response = match accept(&ingest, signal, request).await {
         Ok(accepted) if accepted.accepted == 0 && accepted.rejected > 0 => {
             Status::from(answer::Status::all_rejected(&accepted)).into_http()
         }
-        Ok(accepted) => message(&ExportLogsServiceResponse::from(&accepted)),
+        Ok(accepted) => message(&ExportServiceResponse::from(&accepted)),
         Err(error) => {
             meters::refused(&error);
             Status::from(answer::Status::from(&error)).into_http()
@@ -60,6 +74,7 @@ async fn export(State(ingest): State<Arc<Ingest>>, request: http::Request<Body>)
 
 async fn accept(
     ingest: &Arc<Ingest>,
+    signal: Signal,
     request: http::Request<Body>,
 ) -> Result<Accepted, IngestError> {
     let (parts, mut body) = request.into_parts();
@@ -71,7 +86,7 @@ async fn accept(
     let mut payload = body::receive(&mut body, encoding, admission, &sender, limits).await?;
     take_prefix(&mut payload)?;
     let request = Request {
-        format: OTLP_PROTOBUF.to_owned(),
+        format: signal.protobuf().to_owned(),
         client_ip: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip()),
         ..Request::default()
     };

@@ -1,30 +1,29 @@
-//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs`.
+//! The HTTP endpoints: native on `/api/v1/logs`, OTLP on `/v1/logs` and `/v1/traces`, and those of
+//! other systems.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::{
-    answer::{ExportLogsServiceResponse, Status},
-    body::{self, Encoding},
+    answer::{ExportServiceResponse, Status},
+    edge::{accept, media_type, refuse},
+    elasticsearch,
     error::IngestError,
-    meters,
-    pipeline::{Accepted, Ingest, OTLP_JSON, OTLP_PROTOBUF, Request},
-    sender::Sender,
+    loki,
+    pipeline::{Accepted, Ingest, Request},
+    signal::Signal,
+    splunk,
 };
 
 /// The HTTP endpoints of `ingest`, to be served with `ConnectInfo<SocketAddr>` behind a
@@ -33,12 +32,27 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/api/v1/logs", post(post_logs))
         .route("/v1/logs", post(post_otlp_logs))
-        .with_state(ingest)
+        .route("/v1/traces", post(post_otlp_traces))
+        .with_state(Arc::clone(&ingest))
+        .merge(elasticsearch::router(Arc::clone(&ingest)))
+        .merge(loki::router(Arc::clone(&ingest)))
+        .merge(splunk::router(ingest))
 }
 
 /// Description of the HTTP endpoints.
 #[derive(OpenApi)]
-#[openapi(paths(post_logs, post_otlp_logs), components(schemas(Answer, RecordError, Refusal)))]
+#[openapi(
+    paths(
+        post_logs,
+        post_otlp_logs,
+        post_otlp_traces,
+        elasticsearch::bulk,
+        loki::push,
+        splunk::post_events,
+        splunk::post_raw,
+    ),
+    components(schemas(Answer, RecordError, Refusal))
+)]
 pub struct Api;
 
 /// How the body of a request is to be read.
@@ -123,7 +137,8 @@ async fn post_logs(
                 None => format_of_type(&ingest, &parts.headers)?.to_owned(),
             };
             let ids = params.id_prefix.map(|prefix| (prefix, params.id_start));
-            Ok(Request { format, default_service: params.service, ids, client_ip: None })
+            let default_service = params.service;
+            Ok(Request { format, default_service, ids, ..Request::default() })
         });
     match accept(&ingest, asked, &parts, body).await {
         Ok(Accepted { accepted, rejected, faults }) => {
@@ -166,54 +181,64 @@ async fn post_otlp_logs(
     State(ingest): State<Arc<Ingest>>,
     request: http::Request<Body>,
 ) -> Response {
+    post_otlp(&ingest, Signal::Logs, request).await
+}
+
+/// Stores OpenTelemetry spans (OTLP/HTTP).
+#[utoipa::path(
+    post,
+    path = "/v1/traces",
+    tag = "ingest",
+    request_body(
+        description = "`ExportTraceServiceRequest`; may be compressed with gzip, zstd or deflate",
+        content(
+            (Vec<u8> = "application/x-protobuf"),
+            (serde_json::Value = "application/json"),
+        )
+    ),
+    responses(
+        (status = 200, description = "`ExportTraceServiceResponse`, in the encoding of the request"),
+        (status = 400, description = "Unreadable, or every span was rejected; `google.rpc.Status`"),
+        (status = 408, description = "The body did not arrive in time; `google.rpc.Status`"),
+        (status = 413, description = "The body is too long; `google.rpc.Status`"),
+        (status = 415, description = "Neither protobuf nor JSON; `google.rpc.Status`"),
+        (status = 429, description = "Overloaded, see `Retry-After`; `google.rpc.Status`"),
+        (status = 503, description = "The log takes nothing now; `google.rpc.Status`"),
+    )
+)]
+async fn post_otlp_traces(
+    State(ingest): State<Arc<Ingest>>,
+    request: http::Request<Body>,
+) -> Response {
+    post_otlp(&ingest, Signal::Traces, request).await
+}
+
+async fn post_otlp(ingest: &Arc<Ingest>, signal: Signal, request: http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let content_type = media_type(&parts.headers);
+    // The answer is written as the request was.
+    let is_json = content_type != "application/x-protobuf";
     let format = match content_type {
-        "application/x-protobuf" => Ok(OTLP_PROTOBUF),
-        "application/json" => Ok(OTLP_JSON),
+        "application/x-protobuf" => Ok(signal.protobuf()),
+        "application/json" => Ok(signal.json()),
         other => Err(IngestError::Unsupported(format!(
             "content type: expected application/x-protobuf or application/json, found `{other}`"
         ))),
     };
-    // The answer is written as the request was.
-    let is_json = !matches!(format, Ok(OTLP_PROTOBUF));
     let asked = format.map(|format| Request { format: format.to_owned(), ..Request::default() });
-    match accept(&ingest, asked, &parts, body).await {
-        Ok(accepted) if accepted.accepted == 0 && accepted.rejected > 0 => {
-            let status = otlp(&Status::all_rejected(&accepted), is_json);
-            (StatusCode::BAD_REQUEST, status).into_response()
-        }
-        Ok(accepted) => otlp(&ExportLogsServiceResponse::from(&accepted), is_json),
-        Err(error) => refuse(&error, otlp(&Status::from(&error), is_json)),
-    }
-}
-
-async fn accept(
-    ingest: &Arc<Ingest>,
-    asked: Result<Request, IngestError>,
-    parts: &Parts,
-    mut body: Body,
-) -> Result<Accepted, IngestError> {
-    let payload = async {
-        let mut request = asked?;
-        ingest.format(&request.format)?;
-        let encoding = Encoding::of(parts.headers.get(CONTENT_ENCODING))?;
-        request.client_ip =
-            parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0.ip());
-        let sender = Sender::of(&parts.extensions)?;
-        let (admission, limits) = (ingest.admission(), ingest.limits());
-        let payload = body::receive(&mut body, encoding, admission, &sender, limits);
-        Ok((request, payload.await?))
+    let status = |status: &Status| match is_json {
+        true => Json(status).into_response(),
+        false => protobuf(status),
     };
-    match payload.await {
-        Ok((request, payload)) => ingest.process(request, payload).await,
-        Err(error) => {
-            // A sender that expects `100 Continue` has sent nothing yet.
-            if !matches!(error, IngestError::TooSlow(_)) && !parts.headers.contains_key(EXPECT) {
-                body::discard(body, ingest.limits()).await;
-            }
-            Err(error)
+    match accept(ingest, asked, &parts, body).await {
+        Ok(accepted) if accepted.accepted == 0 && accepted.rejected > 0 => {
+            (StatusCode::BAD_REQUEST, status(&Status::all_rejected(&accepted))).into_response()
         }
+        Ok(accepted) => {
+            let answer = ExportServiceResponse::from(&accepted);
+            if is_json { Json(answer.to_json(signal)).into_response() } else { protobuf(&answer) }
+        }
+        Err(error) => refuse(&error, status(&Status::from(&error))),
     }
 }
 
@@ -233,25 +258,7 @@ fn format_of_type(ingest: &Ingest, headers: &HeaderMap) -> Result<&'static str, 
     }
 }
 
-/// Content type without its parameters.
-fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-fn otlp(message: &(impl Message + Serialize), is_json: bool) -> Response {
-    if is_json {
-        return Json(message).into_response();
-    }
+fn protobuf(message: &impl Message) -> Response {
     let protobuf = HeaderValue::from_static("application/x-protobuf");
     ([(CONTENT_TYPE, protobuf)], message.encode_to_vec()).into_response()
-}
-
-fn refuse(error: &IngestError, answer: impl IntoResponse) -> Response {
-    meters::refused(error);
-    let mut response = (error.http_status(), answer).into_response();
-    if let Some(delay) = error.retry_after() {
-        response.headers_mut().insert(RETRY_AFTER, delay.as_secs().into());
-    }
-    response
 }

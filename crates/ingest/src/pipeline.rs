@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
@@ -19,13 +19,13 @@ use crate::{
     admission::{Admission, Permit, SMALL_BODY_BYTES},
     body::{BodyLimits, Encoding, Inflating, Payload},
     config::{ConfigError, IngestConfig},
-    decode::{self, BodyFormat, Formats, Sink},
+    decode::{self, BodyFormat, Formats, Params, Sink, elasticsearch::items::Items},
     dedup::{Claim, Claimed, Dedup, Twins},
     error::IngestError,
     id_seed::IdSeeds,
     meters,
     recall::recall,
-    route::{Part, Routes},
+    route::{Kind, Part, Routes},
     sender::Sender,
 };
 
@@ -33,13 +33,47 @@ use crate::{
 pub const OTLP_PROTOBUF: &str = "otlp-protobuf";
 /// Name of OTLP in JSON among the formats.
 pub const OTLP_JSON: &str = "otlp-json";
+/// Name of OTLP's traces in protobuf among the formats.
+pub const OTLP_TRACES_PROTOBUF: &str = "otlp-traces-protobuf";
+/// Name of OTLP's traces in JSON among the formats.
+pub const OTLP_TRACES_JSON: &str = "otlp-traces-json";
+
+/// Name of lines of syslog among the formats.
+const SYSLOG: &str = "syslog";
+/// Name of what the syslog listeners receive among the formats.
+pub(crate) const SYSLOG_RECEIVED: &str = "syslog-received";
+
+/// Name of Elasticsearch's bulk format among the formats.
+pub const ELASTICSEARCH_BULK: &str = "elasticsearch-bulk";
+/// Name of Loki's push request in JSON among the formats.
+pub const LOKI_JSON: &str = "loki-json";
+/// Name of Loki's push request in protobuf among the formats.
+pub const LOKI_PROTOBUF: &str = "loki-protobuf";
+/// Name of the events of Splunk's HTTP Event Collector among the formats.
+pub const SPLUNK_EVENTS: &str = "splunk-events";
+/// Name of raw lines for Splunk's HTTP Event Collector among the formats.
+pub const SPLUNK_RAW: &str = "splunk-raw";
+
+/// The formats of other systems' protocols.
+const PROTOCOLS: [(&str, BodyFormat<'static>); 9] = [
+    (OTLP_PROTOBUF, BodyFormat::OtlpProtobuf),
+    (OTLP_JSON, BodyFormat::OtlpJson),
+    (OTLP_TRACES_PROTOBUF, BodyFormat::OtlpTracesProtobuf),
+    (OTLP_TRACES_JSON, BodyFormat::OtlpTracesJson),
+    (ELASTICSEARCH_BULK, BodyFormat::ElasticsearchBulk),
+    (LOKI_JSON, BodyFormat::LokiJson),
+    (LOKI_PROTOBUF, BodyFormat::LokiProtobuf),
+    (SPLUNK_EVENTS, BodyFormat::SplunkEvents),
+    (SPLUNK_RAW, BodyFormat::SplunkRaw),
+];
 
 /// Accepts bodies of any known format and stores their events durably.
 ///
 /// ```text
 /// body ─▶ decompress ─▶ decode ─▶ leave out duplicates ─▶ split ─▶ logs.critical ─┐
-///                         │ bad records                     ├────▶ logs.routine  ─┼▶ answer
-///                         └────────────────────────────────────────▶ rejected    ─┘
+///                         │ bad records                     ├────▶ logs.routine  ─┤
+///                         │                                 └────▶ spans ─────────┼▶ answer
+///                         └──────────────────────────────────────▶ rejected ──────┘
 /// ```
 ///
 /// When one of the appends fails, the sender is told to retry and may store events of the others
@@ -48,6 +82,8 @@ pub struct Ingest {
     log: Arc<dyn Log>,
     formats: Formats,
     rules: PriorityRules,
+    /// Of the local time of syslog's senders.
+    syslog_offset_secs: i32,
     id_seeds: IdSeeds,
     dedup: Arc<Dedup>,
     routes: Routes,
@@ -68,6 +104,8 @@ pub struct Request {
     pub default_service: Option<String>,
     /// Gives record `i` the id `{prefix}:{start + i}` unless it brings its own.
     pub ids: Option<(String, u64)>,
+    /// What the sender said of all events, but not in the body.
+    pub params: Params,
 }
 
 /// What became of the records of a body that was accepted. All that is accepted is durable.
@@ -79,6 +117,22 @@ pub struct Accepted {
     pub rejected: usize,
     /// What is wrong with the first [`decode::MAX_REPORTED_FAULTS`] of them, by index in the body.
     pub faults: Vec<(usize, Fault)>,
+}
+
+/// A body whose events are durable, with what answers of some protocols are made from.
+pub(crate) struct Stored {
+    pub(crate) accepted: Accepted,
+    pub(crate) bulk: Bulk,
+    /// Held for as long as the answer takes memory in proportion to the body.
+    pub(crate) _permit: Permit,
+}
+
+/// What became of the operations of a bulk request.
+#[derive(Default)]
+pub(crate) struct Bulk {
+    pub(crate) items: Items,
+    /// Ids of the events that were accepted, in order.
+    pub(crate) event_ids: Option<ArrayRef>,
 }
 
 /// Why the ingest cannot begin.
@@ -99,6 +153,7 @@ struct Prepared {
     twins: Twins,
     duplicates: usize,
     accepted: Accepted,
+    bulk: Bulk,
     received_millis: i64,
     format: String,
     /// Held until the events are durable.
@@ -116,11 +171,12 @@ impl Ingest {
         meters::describe();
         let dedup = Arc::new(Dedup::new(&config.duplicates));
         let now_millis = unix_nanos_now() / NANOS_PER_MILLI;
-        let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE];
+        let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS];
         recall(&*log, &topics, &dedup, config.duplicates.max_ids, now_millis).await?;
         Ok(Arc::new(Self {
             formats: Formats::new(&config.formats).map_err(ConfigError::from)?,
             rules: config.priority,
+            syslog_offset_secs: config.syslog.timezone.secs,
             id_seeds: IdSeeds::default(),
             dedup,
             routes: Routes::new(&*log)?,
@@ -163,7 +219,7 @@ impl Ingest {
 
     /// Names of the formats that a [`Request`] can have.
     pub fn format_names(&self) -> impl Iterator<Item = &str> {
-        self.formats.names().chain([OTLP_PROTOBUF, OTLP_JSON])
+        self.formats.names().chain(PROTOCOLS.map(|(name, _)| name))
     }
 
     /// Shows in metrics what is in the works now.
@@ -184,10 +240,12 @@ impl Ingest {
     /// # Errors
     /// [`IngestError::Unsupported`] when there is none.
     pub(crate) fn format(&self, name: &str) -> Result<BodyFormat<'_>, IngestError> {
+        let protocol = PROTOCOLS.iter().find(|(known, _)| *known == name);
+        let offset_secs = self.syslog_offset_secs;
         let format = match name {
-            OTLP_PROTOBUF => Some(BodyFormat::OtlpProtobuf),
-            OTLP_JSON => Some(BodyFormat::OtlpJson),
-            _ => self.formats.get(name),
+            SYSLOG => Some(BodyFormat::Syslog { offset_secs }),
+            SYSLOG_RECEIVED => Some(BodyFormat::SyslogReceived { offset_secs }),
+            _ => protocol.map(|(_, format)| *format).or_else(|| self.formats.get(name)),
         };
         format.ok_or_else(|| {
             let known = self.format_names().collect::<Vec<_>>().join(", ");
@@ -195,11 +253,21 @@ impl Ingest {
         })
     }
 
+    /// Stores the events of a body that was received.
     pub(crate) async fn process(
         self: &Arc<Self>,
         request: Request,
         payload: Payload,
     ) -> Result<Accepted, IngestError> {
+        Ok(self.process_bulk(request, payload).await?.accepted)
+    }
+
+    /// As [`Ingest::process`], for protocols whose answer needs more.
+    pub(crate) async fn process_bulk(
+        self: &Arc<Self>,
+        request: Request,
+        payload: Payload,
+    ) -> Result<Stored, IngestError> {
         let begun = Instant::now();
         let format = request.format.clone();
         let prepared = self.prepare(request, payload).await?;
@@ -245,7 +313,7 @@ impl Ingest {
                 self.id_seeds.next(received_unix_nanos),
             )
         };
-        let mut sink = Sink::new(context, &request.format);
+        let mut sink = Sink::new(context, &request.format).with_params(&request.params);
         if let Some((prefix, start)) = &request.ids {
             sink = sink.with_ids(prefix, *start);
         }
@@ -254,13 +322,23 @@ impl Ingest {
         decode::decode(self.format(&request.format)?, &body, &mut sink)?;
         drop(body);
 
-        let Sink { events, rejected, faults, .. } = sink;
-        let accepted = Accepted { accepted: events.len(), rejected: rejected.len(), faults };
+        let Sink { events, spans, rejected, faults, items, .. } = sink;
+        let (batch, kind, mut rows_with_id) = match spans {
+            Some(spans) => {
+                let all = (0..spans.len() as u32).collect();
+                (spans.finish(), Kind::Spans, all)
+            }
+            None => {
+                let given = events.sender_ids().to_vec();
+                let kind = Kind::Logs { critical_rows: events.critical_rows() };
+                (events.finish(), kind, given)
+            }
+        };
+        let accepted = Accepted { accepted: batch.num_rows(), rejected: rejected.len(), faults };
         let rejected =
             (!rejected.is_empty()).then(|| rejected.finish(received_unix_nanos, client_ip));
-        let mut rows_with_id = events.sender_ids().to_vec();
-        let critical_rows = events.critical_rows();
-        let batch = events.finish();
+        let event_ids = (!items.is_empty()).then(|| Arc::clone(event_ids(&batch)));
+        let bulk = Bulk { items, event_ids };
 
         let received_millis = received_unix_nanos / NANOS_PER_MILLI;
         let Claimed { is_fresh, claim, twins } =
@@ -270,7 +348,7 @@ impl Ingest {
             |fresh: bool| with_freshness().filter(move |row| row.1 == fresh).map(|row| row.0);
         let (fresh, duplicates): (Vec<u32>, Vec<u32>) =
             (only(true).collect(), only(false).collect());
-        let split = self.routes.split(batch, critical_rows, &duplicates);
+        let split = self.routes.split(batch, kind, &duplicates);
         let claims = claim.split(split.parts.len(), |index| split.part_of(fresh[index] as usize));
         Ok(Prepared {
             parts: split.parts.into_iter().zip(claims).collect(),
@@ -278,6 +356,7 @@ impl Ingest {
             twins,
             duplicates: duplicates.len(),
             accepted,
+            bulk,
             received_millis,
             format: request.format,
             permit,
@@ -294,9 +373,10 @@ impl Ingest {
     }
 
     /// Appends everything, critical events first, and settles what was claimed.
-    async fn store(self: Arc<Self>, prepared: Prepared) -> Result<Accepted, IngestError> {
-        let Prepared { parts, rejected, twins, duplicates, accepted, received_millis, .. } =
-            prepared;
+    async fn store(self: Arc<Self>, prepared: Prepared) -> Result<Stored, IngestError> {
+        let Prepared {
+            parts, rejected, twins, duplicates, accepted, bulk, received_millis, ..
+        } = prepared;
         let parts = parts.into_iter().map(async |(part, claim)| {
             self.log.append(part.at, part.batch).await?;
             claim.stored(received_millis);
@@ -321,9 +401,12 @@ impl Ingest {
         count("accepted", accepted.accepted - duplicates);
         count("duplicate", duplicates);
         count("rejected", accepted.rejected);
-        drop(prepared.permit);
-        Ok(accepted)
+        Ok(Stored { accepted, bulk, _permit: prepared.permit })
     }
+}
+
+fn event_ids(batch: &RecordBatch) -> &ArrayRef {
+    batch.column_by_name(column::EVENT_ID).expect("the schema has this column")
 }
 
 /// Nanoseconds in a millisecond.

@@ -12,15 +12,25 @@ use thalweg_event::schema::{column, topic};
 use thalweg_log::{Log, LogError, TopicPartition};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Priority and service decide: critical events have a topic of their own, and all events of a
-/// service are in one partition of a topic, so that their order is kept.
+/// Priority and service decide: critical events have a topic of their own, as spans have, and all
+/// rows of a service are in one partition of a topic, so that their order is kept.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    /// Partitions of `logs.critical`, then those of `logs.routine`.
+    /// Partitions of `logs.critical`, then those of `logs.routine`, then those of `spans`.
     places: Vec<TopicPartition>,
     critical: u32,
     routine: u32,
+    spans: u32,
     pub(crate) rejected: TopicPartition,
+}
+
+/// What the rows of a batch are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Events, so many of them critical.
+    Logs { critical_rows: usize },
+    /// Spans.
+    Spans,
 }
 
 /// Index of a row's place; rows that go nowhere have [`NOWHERE`].
@@ -64,6 +74,7 @@ impl Routes {
     pub(crate) fn new(log: &dyn Log) -> Result<Self, LogError> {
         let critical = log.partitions(topic::LOGS_CRITICAL)?;
         let routine = log.partitions(topic::LOGS_ROUTINE)?;
+        let spans = log.partitions(topic::SPANS)?;
         log.partitions(topic::REJECTED)?;
         let places = |name: &str, partitions: u32| {
             let name: Arc<str> = name.into();
@@ -71,19 +82,20 @@ impl Routes {
         };
         let places: Vec<_> = places(topic::LOGS_CRITICAL, critical)
             .chain(places(topic::LOGS_ROUTINE, routine))
+            .chain(places(topic::SPANS, spans))
             .collect();
         if places.len() >= usize::from(NOWHERE) {
             let reason = format!("has more than {NOWHERE} partitions");
             return Err(LogError::Unavailable { at: TopicPartition::new("logs", 0), reason });
         }
         let rejected = TopicPartition::new(topic::REJECTED, 0);
-        Ok(Self { places, critical, routine, rejected })
+        Ok(Self { places, critical, routine, spans, rejected })
     }
 
-    /// Splits `batch`, `critical_rows` of whose rows are critical, leaving out the rows that
-    /// `dropped` names. A batch whose rows all go to one place is not copied.
-    pub(crate) fn split(&self, batch: RecordBatch, critical_rows: usize, dropped: &[u32]) -> Parts {
-        let placed = self.place(&batch, critical_rows, dropped);
+    /// Splits `batch`, leaving out the rows that `dropped` names. A batch whose rows all go to one
+    /// place is not copied.
+    pub(crate) fn split(&self, batch: RecordBatch, kind: Kind, dropped: &[u32]) -> Parts {
+        let placed = self.place(&batch, kind, dropped);
         let mut part_of_place = Vec::new();
         let parts = match &placed {
             Placed::Together(_) if batch.num_rows() == 0 => Vec::new(),
@@ -108,27 +120,37 @@ impl Routes {
         Parts { parts, placed, part_of_place }
     }
 
-    fn place(&self, batch: &RecordBatch, critical_rows: usize, dropped: &[u32]) -> Placed {
+    fn place(&self, batch: &RecordBatch, kind: Kind, dropped: &[u32]) -> Placed {
         let rows = batch.num_rows();
-        let all_critical = critical_rows == rows;
-        let one_priority = all_critical || critical_rows == 0;
-        if one_priority && dropped.is_empty() {
-            if all_critical && self.critical == 1 {
-                return Placed::Together(0);
-            }
-            if !all_critical && self.routine == 1 {
-                return Placed::Together(self.critical as Place);
+        let (first_routine, first_span) = (self.critical, self.critical + self.routine);
+        if dropped.is_empty() {
+            match kind {
+                Kind::Logs { critical_rows } if critical_rows == rows && self.critical == 1 => {
+                    return Placed::Together(0);
+                }
+                Kind::Logs { critical_rows: 0 } if self.routine == 1 => {
+                    return Placed::Together(first_routine as Place);
+                }
+                Kind::Spans if self.spans == 1 => return Placed::Together(first_span as Place),
+                _ => {}
             }
         }
-        let is_critical = PerValue::new(batch, column::PRIORITY, |name| name == "critical");
+        let is_critical = match kind {
+            Kind::Logs { .. } => {
+                Some(PerValue::new(batch, column::PRIORITY, |name| name == "critical"))
+            }
+            Kind::Spans => None,
+        };
         let hash = PerValue::new(batch, column::SERVICE, |name| xxh3_64(name.as_bytes()));
         let mut places: Vec<Place> = (0..rows)
             .map(|row| {
                 let hash = hash.of(row);
-                match is_critical.of(row) {
-                    true => jump_hash(hash, self.critical) as Place,
-                    false => (self.critical + jump_hash(hash, self.routine)) as Place,
-                }
+                let place = match is_critical.as_ref().map(|is_critical| is_critical.of(row)) {
+                    Some(true) => jump_hash(hash, self.critical),
+                    Some(false) => first_routine + jump_hash(hash, self.routine),
+                    None => first_span + jump_hash(hash, self.spans),
+                };
+                place as Place
             })
             .collect();
         for row in dropped {

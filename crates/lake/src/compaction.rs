@@ -26,7 +26,7 @@ use crate::table::Table;
 /// Files up to this size are of the lowest tier.
 const SMALLEST_TIER_BYTES: u64 = 64 << 10;
 /// Inputs of one merge: bounds its memory.
-const MAX_INPUTS: usize = 16;
+const MAX_INPUTS: usize = 8;
 
 /// Merges one group of files, if there is one worth it.
 ///

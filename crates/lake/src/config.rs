@@ -43,8 +43,8 @@ impl Default for LakeConfig {
     fn default() -> Self {
         Self {
             flush_interval_ms: 5_000,
-            flush_rows: 256 * 1024,
-            flush_bytes: 96 << 20,
+            flush_rows: 128 * 1024,
+            flush_bytes: 64 << 20,
             row_group_rows: 128 * 1024,
             zstd_level: 1,
             tail_bytes: 64 << 20,

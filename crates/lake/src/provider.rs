@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use thalweg_log::LogError;
@@ -19,6 +20,7 @@ use crate::scan;
 use crate::snapshot::{DataFile, Snapshot};
 use crate::table::{LakeTable, Table};
 use crate::tail::{self, Tail, TailExec};
+use crate::tail_pruning::TailPruning;
 
 /// Attempts to catch a version of the table before the log drops what it does not cover.
 const SNAPSHOT_ATTEMPTS: usize = 5;
@@ -62,15 +64,22 @@ impl TableProvider for LakeTable {
         } else {
             let files = scan::prune(session, &table.schema, &snapshot.files, filters)?;
             let groups = balanced(files, session.config().target_partitions());
-            if !groups.is_empty() || tails.is_empty() {
+            if !groups.is_empty() {
                 let columns = Some(columns.to_vec());
                 let files = scan::plan(session, table, &snapshot, groups, columns, limit, None)?;
                 inputs.push(files);
             }
         }
         if !tails.is_empty() {
+            let predicate = scan::predicate(session, &table.schema, filters)?;
+            let pruning = TailPruning::new(Arc::clone(&table.spec), predicate);
             let table = Arc::clone(table);
-            inputs.push(Arc::new(TailExec::new(table, snapshot, tails, columns, schema)));
+            let schema = Arc::clone(&schema);
+            let tail = TailExec::new(table, snapshot, tails, pruning, columns, schema)?;
+            inputs.push(Arc::new(tail));
+        }
+        if inputs.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
         }
         UnionExec::try_new(inputs)
     }

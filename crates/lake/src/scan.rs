@@ -25,7 +25,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::LexOrdering;
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use object_store::ObjectMeta;
 
 use crate::snapshot::{DataFile, Snapshot};
@@ -102,14 +102,24 @@ pub(crate) fn prune(
     files: &[Arc<DataFile>],
     filters: &[Expr],
 ) -> QueryResult<Vec<Arc<DataFile>>> {
-    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files.to_vec()) };
-    let df_schema = Arc::clone(schema).to_dfschema()?;
-    let filter = session.create_physical_expr(filter, &df_schema)?;
-    let predicate =
-        PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(filter)?;
+    let Some(predicate) = predicate(session, schema, filters)? else { return Ok(files.to_vec()) };
     let kept = predicate.prune(&FileStatistics { files, schema })?;
     let kept = files.iter().zip(kept).filter(|(_, kept)| *kept);
     Ok(kept.map(|(file, _)| Arc::clone(file)).collect())
+}
+
+/// Tells which parts of the table may hold rows for which all of `filters` are true; `None` when
+/// all may.
+pub(crate) fn predicate(
+    session: &dyn Session,
+    schema: &SchemaRef,
+    filters: &[Expr],
+) -> QueryResult<Option<PruningPredicate>> {
+    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
+    let df_schema = Arc::clone(schema).to_dfschema()?;
+    let filter = session.create_physical_expr(filter, &df_schema)?;
+    let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
+    Ok(Some(predicate.try_build(filter)?))
 }
 
 /// What the Delta log knows of files. Bounds need not be values of the file to prune by them.

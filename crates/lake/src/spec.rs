@@ -5,7 +5,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use deltalake::kernel::{DataType as DeltaType, PrimitiveType, StructField};
-use thalweg_event::schema::{self, column, topic};
+use thalweg_event::{
+    schema::{self, column, topic},
+    span,
+};
 
 use crate::error::{LakeError, Result};
 
@@ -46,6 +49,26 @@ impl TableSpec {
             cluster_column: Some(column::SERVICE.into()),
             lookup_columns: names(&[column::EVENT_ID, column::TRACE_ID]),
             text_columns: names(&[column::MESSAGE, column::ATTRIBUTES, column::SPAN_ID]),
+        }
+    }
+
+    /// Table `spans`: every span of a trace.
+    pub fn spans() -> Self {
+        Self {
+            name: "spans".into(),
+            schema: span::span_schema(),
+            topics: names(&[topic::SPANS]),
+            time_column: column::TIMESTAMP.into(),
+            cluster_column: Some(column::SERVICE.into()),
+            lookup_columns: names(&[column::TRACE_ID]),
+            text_columns: names(&[
+                column::EVENT_ID,
+                column::SPAN_ID,
+                span::column::PARENT_SPAN_ID,
+                column::ATTRIBUTES,
+                span::column::EVENTS,
+                span::column::LINKS,
+            ]),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::conform::{batch_bytes, conform, to_table};
 use crate::error::Result;
 use crate::snapshot::Snapshot;
 use crate::table::Table;
+use crate::tail_pruning::TailPruning;
 
 /// Rows read from the log at a time.
 const READ_BYTES: usize = 8 << 20;
@@ -94,6 +95,7 @@ async fn step(
 /// Serves [`Tail`]s to a query, each as one partition.
 pub(crate) struct TailExec {
     table: Arc<Table>,
+    pruning: TailPruning,
     /// Held so that the log keeps what is still to be read.
     snapshot: Arc<Snapshot>,
     tails: Vec<Tail>,
@@ -106,10 +108,14 @@ impl TailExec {
     pub(crate) fn new(
         table: Arc<Table>,
         snapshot: Arc<Snapshot>,
-        tails: Vec<Tail>,
+        mut tails: Vec<Tail>,
+        pruning: TailPruning,
         projection: Arc<[usize]>,
         schema: SchemaRef,
-    ) -> Self {
+    ) -> QueryResult<Self> {
+        for tail in &mut tails {
+            tail.batches = pruning.keep(std::mem::take(&mut tail.batches))?;
+        }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(tails.len()),
@@ -117,7 +123,7 @@ impl TailExec {
             Boundedness::Bounded,
         );
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
-        Self { table, snapshot, tails, projection, properties, metrics }
+        Ok(Self { table, pruning, snapshot, tails, projection, properties, metrics })
     }
 
     fn rows(&self, partition: Option<usize>) -> Precision<usize> {
@@ -136,20 +142,24 @@ impl TailExec {
 /// Reads offsets `from..end` a step at a time.
 fn read_on(
     table: Arc<Table>,
+    pruning: TailPruning,
     at: TopicPartition,
     (from, end): (Offset, Offset),
 ) -> BoxStream<'static, QueryResult<RecordBatch>> {
     let steps = stream::try_unfold(from, move |from| {
-        let (table, at) = (Arc::clone(&table), at.clone());
+        let (table, pruning, at) = (Arc::clone(&table), pruning.clone(), at.clone());
         async move {
             if from >= end {
-                return Ok(None);
+                return Ok::<_, DataFusionError>(None);
             }
-            let (batches, next) = step(&table, &at, from, end).await?;
+            let (batches, next) = step(&table, &at, from, end)
+                .await
+                .map_err(|error| DataFusionError::External(error.into()))?;
+            let batches = pruning.keep(batches)?;
             Ok(Some((stream::iter(batches.into_iter().map(Ok)), next)))
         }
     });
-    steps.map_err(|error: LogError| DataFusionError::External(error.into())).try_flatten().boxed()
+    steps.try_flatten().boxed()
 }
 
 impl ExecutionPlan for TailExec {
@@ -196,7 +206,9 @@ impl ExecutionPlan for TailExec {
         let tail = self.tails[partition].clone();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let at_hand = stream::iter(tail.batches.into_iter().map(Ok));
-        let rest = tail.rest.map(|range| read_on(Arc::clone(&self.table), tail.at, range));
+        let rest = tail
+            .rest
+            .map(|range| read_on(Arc::clone(&self.table), self.pruning.clone(), tail.at, range));
         let rows = at_hand.chain(stream::iter(rest).flatten());
         let (table, projection, schema) =
             (Arc::clone(&self.table), Arc::clone(&self.projection), self.schema());

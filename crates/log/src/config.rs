@@ -27,7 +27,8 @@ pub struct LogConfig {
     /// A segment file that has reached this size is closed and a new one begun. Retention removes
     /// whole segments, and a start after a crash reads up to this much of every partition.
     pub segment_bytes: u64,
-    /// Memory for the latest entries of each partition, from which readers at the end are served.
+    /// Memory for the latest entries of all partitions together: what a consumer group has still
+    /// to read is kept here as long as it fits, and otherwise read from disk.
     pub tail_cache_bytes: usize,
     /// How much is kept, for topics that do not say it themselves.
     pub retention: RetentionConfig,
@@ -74,7 +75,7 @@ impl Default for LogConfig {
             directory: "data/log".into(),
             topics: vec![],
             segment_bytes: 128 << 20,
-            tail_cache_bytes: 32 << 20,
+            tail_cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),
             retention_interval_secs: 10,
         }

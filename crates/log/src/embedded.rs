@@ -24,6 +24,7 @@ use crate::{
     queue::{Append, Closed, Rows},
     recovery::{RecoveryReport, recover},
     segment::sync_directory,
+    tail_cache::CacheBudget,
     types::{Appended, Entry, Offset, OffsetRange, TopicPartition},
     writer::{Writer, unix_millis},
 };
@@ -82,6 +83,7 @@ impl EmbeddedLog {
         let lock = lock(directory)?;
         let groups = Arc::new(Groups::open(directory.clone())?);
         let mut report = RecoveryReport::default();
+        let cache_budget = CacheBudget::new(config.tail_cache_bytes);
         let mut topics = BTreeMap::new();
         let mut writers = vec![];
         for topic in &config.topics {
@@ -100,7 +102,7 @@ impl EmbeddedLog {
                     &mut report,
                 )?;
                 let partition =
-                    Arc::new(Partition::new(at, recovered.segments, config.tail_cache_bytes));
+                    Arc::new(Partition::new(at, recovered.segments, Arc::clone(&cache_budget)));
                 let segment_bytes = config.segment_bytes;
                 writers.push(Writer::new(Arc::clone(&partition), recovered.active, segment_bytes));
                 partitions.push(partition);
@@ -272,8 +274,16 @@ impl Log for EmbeddedLog {
             if offset > partition.offsets().end {
                 return Err(partition.out_of_range(offset));
             }
+            let partition = Arc::clone(partition);
             let groups = Arc::clone(&self.shared.groups);
-            blocking(move || groups.commit(&group, &at, offset)).await
+            blocking(move || {
+                groups.commit(&group, &at, offset)?;
+                if let Some(read) = groups.of_partition(&at).iter().map(|(_, read)| *read).min() {
+                    partition.cache.lock().release(read);
+                }
+                Ok(())
+            })
+            .await
         }
         .boxed()
     }

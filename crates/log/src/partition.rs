@@ -11,7 +11,7 @@ use crate::{
     queue::Queue,
     scan::{Found, damaged_entry},
     segment::Segment,
-    tail_cache::TailCache,
+    tail_cache::{CacheBudget, TailCache},
     types::{Entry, Offset, OffsetRange, TopicPartition},
 };
 
@@ -38,14 +38,14 @@ impl Partition {
     pub(crate) fn new(
         at: TopicPartition,
         segments: VecDeque<Arc<Segment>>,
-        tail_cache_bytes: usize,
+        cache_budget: Arc<CacheBudget>,
     ) -> Self {
         let end = segments.back().map_or(0, |active| active.extent.read().end);
         Self {
             at,
             queue: Queue::new(),
             segments: RwLock::new(segments),
-            cache: Mutex::new(TailCache::new(tail_cache_bytes)),
+            cache: Mutex::new(TailCache::new(cache_budget)),
             durable: watch::Sender::new(Durable { end, closed: false }),
         }
     }

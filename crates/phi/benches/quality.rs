@@ -1,10 +1,12 @@
-//! Mistakes against detection time, for every detector on every network.
+//! Mistakes against detection time, for every detector, on fleets and on single links.
 //!
-//! Each detector's threshold is swept over one and the same trace, which gives its curve of mistake
-//! rate over mean detection time; curves are then compared where they cross the point at which a
-//! fixed timeout, tuned in hindsight to that very trace, makes so many mistakes a day.
+//! Each detector's threshold, one for the whole fleet, is swept over the same heartbeats, which
+//! gives its curve of mistakes per peer and day over mean detection time. Curves are compared where
+//! they cross the point at which a fixed timeout, the best in hindsight for that very fleet and
+//! time, makes so many mistakes a day.
 //!
-//! `BEATS=864000 cargo bench -p thalweg-phi --bench quality` for a quick, noisy look.
+//! `SEEDS=1,2 BEATS=200000 ONLY=LAN PART=fleets,rivals,links,spreads cargo bench …` for less than
+//! everything.
 
 #[path = "../sim/curve.rs"]
 mod curve;
@@ -12,146 +14,181 @@ mod curve;
 mod detectors;
 #[path = "../sim/network.rs"]
 mod network;
+#[path = "../sim/population.rs"]
+mod population;
 #[path = "../sim/random.rs"]
 mod random;
 
-use curve::{Point, at_detection_time, curve, detection_ms_at, oracle};
-use detectors::Rival;
-use network::{LOAD_SIGMA, Network, Trace};
+use std::env;
 
-/// Mistakes a day of the fixed timeouts that others are compared with.
-const RATES: [f64; 3] = [1_000.0, 100.0, 20.0];
+use curve::{Curve, Fleet, ORACLE, curves, detection_ms_at, mistakes_at};
+use detectors::NAMES;
+use network::{LOAD_SIGMA, Network};
+
+/// Mistakes per peer and day of the fixed timeouts that others are compared with.
+const RATES: [f64; 4] = [1_000.0, 100.0, 20.0, 5.0];
+const MIDDLE_RATE: f64 = RATES[1];
+/// No constant of any detector was chosen while looking at these.
+const SEEDS: [u64; 3] = [101, 102, 103];
+const PEERS: usize = 24;
+/// A day at 100 ms, 4.8 hours at 20 ms.
+const BEATS: u64 = 864_000;
+/// A single link is watched for so many times as long.
+const LINK_LENGTH: u64 = 4;
 /// Random crashes over which detection time is averaged.
-const CRASHES: usize = 4_000;
-const SEED: u64 = 1;
+const CRASHES: usize = 4_800;
 
-const FIXED: usize = 0;
-const OURS: [&str; 2] = ["φ empirical", "urgency empirical"];
-const ORACLE: &str = "(oracle)";
+const FIXED: &str = NAMES[0];
+const OURS: [&str; 2] = [NAMES[6], NAMES[7]];
+const FIXED_AND_OURS: [&str; 3] = [FIXED, OURS[0], OURS[1]];
+const WITH_ORACLE: [&str; 4] = [FIXED, OURS[0], OURS[1], ORACLE];
 
-type Curves = Vec<(&'static str, Vec<Point>)>;
+/// One network's curves, for each seed.
+type Runs = Vec<Vec<(&'static str, Curve)>>;
 
 fn main() {
-    // Eight days at 100 ms, 1.6 days at 20 ms.
-    let beats = std::env::var("BEATS").ok().and_then(|b| b.parse().ok()).unwrap_or(6_912_000);
-    let mut results: Vec<(Network, Curves)> = Vec::new();
-    for network in Network::ALL {
-        let trace = network.trace(SEED, beats, LOAD_SIGMA);
-        let curves = curves(&trace, |_| true);
-        print_network(network, &trace, &curves);
-        results.push((network, curves));
+    let parts = env::var("PART").unwrap_or_else(|_| "fleets,rivals,links,spreads".into());
+    let seeds: Vec<u64> = env::var("SEEDS").map_or_else(
+        |_| SEEDS.to_vec(),
+        |seeds| seeds.split(',').map(|seed| seed.parse().expect("SEEDS are numbers")).collect(),
+    );
+    let beats = env::var("BEATS").map_or(BEATS, |beats| beats.parse().expect("BEATS is a number"));
+    let fleet = |network| Fleet {
+        network,
+        seed: 0,
+        peers: PEERS,
+        heterogeneity: 1.0,
+        beats,
+        load_sigma: LOAD_SIGMA,
+        crashes: CRASHES,
+    };
+    let run = |of: Fleet, rivals: &[&str]| -> Runs {
+        seeds.iter().map(|&seed| curves(Fleet { seed, ..of }, rivals)).collect()
+    };
+    let only = env::var("ONLY").unwrap_or_default();
+    let networks = || Network::ALL.into_iter().filter(|network| network.name().contains(&only));
+    if parts.contains("fleets") {
+        let results: Vec<_> =
+            networks().map(|network| (network, run(fleet(network), &WITH_ORACLE))).collect();
+        print_ours(&format!("Fleets of {PEERS}"), &results);
     }
-    print_summary(&results);
-    print_sensitivity(beats / 4);
-}
-
-fn curves(trace: &Trace, include: impl Fn(&str) -> bool) -> Curves {
-    let mut curves: Curves = Rival::all(trace.interval_us)
-        .into_iter()
-        .filter(|(name, _)| include(name))
-        .map(|(name, rival)| (name, curve(trace, &rival, CRASHES)))
-        .collect();
-    curves.push((ORACLE, oracle(trace, &curves[FIXED].1)));
-    curves
-}
-
-/// What a curve has at the operating point of a fixed timeout: its point at equal detection time,
-/// the relative change of mistakes, detection at equal mistakes, and the relative change of it.
-struct Compared {
-    point: Option<Point>,
-    mistakes: Option<f64>,
-    detection_ms: Option<f64>,
-    detection: Option<f64>,
-}
-
-fn compare(curve: &[Point], rate: f64, fixed_ms: f64) -> Compared {
-    let point = at_detection_time(curve, fixed_ms);
-    let detection_ms = detection_ms_at(curve, rate);
-    Compared {
-        mistakes: point.map(|point| point.mistakes_per_day / rate - 1.0),
-        point,
-        detection: detection_ms.map(|ms| ms / fixed_ms - 1.0),
-        detection_ms,
+    if parts.contains("rivals") {
+        let results: Vec<_> =
+            networks().map(|network| (network, run(fleet(network), &NAMES))).collect();
+        print_all(&results);
     }
-}
-
-fn show(value: Option<f64>, digits: usize) -> String {
-    value.map_or("-".into(), |value| format!("{value:.digits$}"))
-}
-
-fn percent(value: Option<f64>) -> String {
-    value.map_or("-".into(), |value| format!("{:+.0}%", value * 100.0))
-}
-
-fn print_network(network: Network, trace: &Trace, curves: &Curves) {
-    let (days, interval_ms) = (trace.days(), trace.interval_us / 1_000);
-    println!("\n### {}: {days:.1} days, a heartbeat every {interval_ms} ms\n", network.name());
-    for rate in RATES {
-        let Some(fixed_ms) = detection_ms_at(&curves[FIXED].1, rate) else {
-            println!("No fixed timeout makes {rate} mistakes a day.\n");
-            continue;
+    if parts.contains("links") {
+        let link = |network| {
+            let of = Fleet {
+                peers: 1,
+                heterogeneity: 0.0,
+                beats: beats * LINK_LENGTH,
+                ..fleet(network)
+            };
+            (network, run(of, &WITH_ORACLE))
         };
-        println!("A fixed timeout that makes {rate} mistakes a day detects in {fixed_ms:.0} ms.\n");
-        println!(
-            "| detector | mistakes/day at that detection time | change | mistake duration, s | \
-             query accuracy | detection at those mistakes, ms | change |"
-        );
-        println!("|---|--:|--:|--:|--:|--:|--:|");
-        for (name, curve) in curves {
-            let compared = compare(curve, rate, fixed_ms);
-            let point = compared.point.filter(|_| *name != ORACLE);
-            println!(
-                "| {name} | {} | {} | {} | {} | {} | {} |",
-                show(compared.point.map(|point| point.mistakes_per_day), 1),
-                percent(compared.mistakes),
-                show(point.map(|point| point.mistake_secs), 2),
-                show(point.map(|point| point.query_accuracy), 6),
-                show(compared.detection_ms, 0),
-                percent(compared.detection),
-            );
-        }
-        println!();
+        let results: Vec<_> = networks().map(link).collect();
+        print_ours("Single links", &results);
+    }
+    if parts.contains("spreads") {
+        print_spreads(networks().filter(|&network| network != Network::Constant), fleet, run);
     }
 }
 
-fn print_summary(results: &[(Network, Curves)]) {
+/// Change against the fixed timeout with so many mistakes, in percent: of mistakes at equal
+/// detection time, and of detection time at equal mistakes. For each seed.
+fn changes(runs: &Runs, name: &str, rate: f64) -> [Vec<f64>; 2] {
+    let mut changes = [Vec::new(), Vec::new()];
+    for curves in runs {
+        let of = |name: &str| curves.iter().find(|curve| curve.0 == name).map(|curve| &curve.1[..]);
+        let Some((fixed, other)) = of(FIXED).zip(of(name)) else { continue };
+        let Some(fixed_ms) = detection_ms_at(fixed, rate) else { continue };
+        let mistakes = mistakes_at(other, fixed_ms).map(|mistakes| mistakes / rate);
+        let detection = detection_ms_at(other, rate).map(|ms| ms / fixed_ms);
+        for (change, ratio) in changes.iter_mut().zip([mistakes, detection]) {
+            change.extend(ratio.map(|ratio| (ratio - 1.0) * 100.0));
+        }
+    }
+    changes
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// The median, and from best to worst where seeds differ.
+fn spread(values: &[f64]) -> String {
+    let Some(middle) = median(values) else { return "-".into() };
+    let best = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let worst = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if values.len() == 1 {
+        return format!("{middle:+.0}%");
+    }
+    format!("{middle:+.0}% ({best:+.0}…{worst:+.0})")
+}
+
+fn short([mistakes, detection]: [Vec<f64>; 2]) -> String {
+    let show = |values: &[f64]| median(values).map_or("-".into(), |value| format!("{value:+.0}%"));
+    format!("{} / {}", show(&mistakes), show(&detection))
+}
+
+fn print_ours(title: &str, results: &[(Network, Runs)]) {
+    let names = &WITH_ORACLE[1..];
     println!(
-        "\n### Against a fixed timeout: false alarms at equal detection time / detection time at equal false alarms\n"
+        "\n### {title}: false alarms at equal detection time, detection time at equal false alarms\n"
+    );
+    print!("| network | timeout's mistakes/day | detects in, ms |");
+    names.iter().for_each(|name| print!(" {name}: false alarms | detection |"));
+    println!("\n|---|--:|--:|{}", "--:|--:|".repeat(names.len()));
+    for (network, runs) in results {
+        for rate in RATES {
+            let fixed_ms: Vec<f64> =
+                runs.iter().filter_map(|curves| detection_ms_at(&curves[0].1, rate)).collect();
+            let fixed_ms = median(&fixed_ms).map_or("-".into(), |ms| format!("{ms:.0}"));
+            print!("| {} | {rate} | {fixed_ms} |", network.name());
+            for name in names {
+                let [mistakes, detection] = changes(runs, name, rate);
+                print!(" {} | {} |", spread(&mistakes), spread(&detection));
+            }
+            println!();
+        }
+    }
+}
+
+fn print_all(results: &[(Network, Runs)]) {
+    println!(
+        "\n### All detectors on fleets, where the fixed timeout makes {MIDDLE_RATE} mistakes a day\n"
     );
     print!("| network |");
-    RATES.iter().for_each(|rate| print!(" {rate}/day: φ | urgency | oracle |"));
-    println!("\n|---|{}", "--:|".repeat(3 * RATES.len()));
-    for (network, curves) in results {
+    NAMES[1..].iter().for_each(|name| print!(" {name} |"));
+    println!("\n|---|{}", "--:|".repeat(NAMES.len() - 1));
+    for (network, runs) in results {
         print!("| {} |", network.name());
-        for rate in RATES {
-            let fixed_ms = detection_ms_at(&curves[FIXED].1, rate);
-            for name in [OURS[0], OURS[1], ORACLE] {
-                let curve = curves.iter().find(|(other, _)| *other == name).map(|(_, curve)| curve);
-                let cell = fixed_ms.zip(curve).map(|(ms, curve)| compare(curve, rate, ms));
-                let (mistakes, detection) =
-                    cell.map_or((None, None), |cell| (cell.mistakes, cell.detection));
-                print!(" {} / {} |", percent(mistakes), percent(detection));
-            }
-        }
+        NAMES[1..].iter().for_each(|name| print!(" {} |", short(changes(runs, name, MIDDLE_RATE))));
         println!();
     }
 }
 
-/// The load's deviation is what makes networks predictable; here is what it is worth.
-fn print_sensitivity(beats: u64) {
-    println!("\n### The same for urgency at 100 mistakes a day, by deviation of the load\n");
-    println!("| network | steady load (0) | mild (0.75) | as above ({LOAD_SIGMA}) |");
-    println!("|---|--:|--:|--:|");
-    for network in [Network::Lan, Network::LossyWan, Network::GcPauses, Network::FatTail] {
+/// What is left of the gain where peers differ less, or where their load is steady.
+fn print_spreads(
+    networks: impl Iterator<Item = Network>,
+    fleet: impl Fn(Network) -> Fleet,
+    run: impl Fn(Fleet, &[&str]) -> Runs,
+) {
+    println!("\n### The same by heterogeneity, φ and urgency, at {MIDDLE_RATE} mistakes a day\n");
+    println!(
+        "| network | none: φ | urgency | half: φ | urgency | \
+         as stated, steady load: φ | urgency |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    for network in networks {
         print!("| {} |", network.name());
-        for sigma in [0.0, LOAD_SIGMA / 2.0, LOAD_SIGMA] {
-            let trace = network.trace(SEED + 1, beats, sigma);
-            let curves = curves(&trace, |name| name == "fixed timeout" || name == OURS[1]);
-            let cell = detection_ms_at(&curves[FIXED].1, 100.0)
-                .map(|ms| compare(&curves[FIXED + 1].1, 100.0, ms));
-            let (mistakes, detection) =
-                cell.map_or((None, None), |cell| (cell.mistakes, cell.detection));
-            print!(" {} / {} |", percent(mistakes), percent(detection));
+        for (heterogeneity, load_sigma) in [(0.0, LOAD_SIGMA), (0.5, LOAD_SIGMA), (1.0, 0.0)] {
+            let of = Fleet { heterogeneity, load_sigma, ..fleet(network) };
+            let runs = run(of, &FIXED_AND_OURS);
+            OURS.iter().for_each(|name| print!(" {} |", short(changes(&runs, name, MIDDLE_RATE))));
         }
         println!();
     }

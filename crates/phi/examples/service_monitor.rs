@@ -33,10 +33,14 @@ fn main() -> Result<(), ConfigError> {
         let scattered = second.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let one_in = if (28_800..72_000).contains(&of_day) { 10 } else { 50 };
         if !DOWN_SECS.contains(&of_day) && !scattered.is_multiple_of(one_in) {
-            if of_day != DOWN_SECS.end {
+            // The silence of an outage is no false alarm nearly made, and no lateness.
+            let last_of_day = last.as_secs() % DAY_SECS;
+            if last_of_day < DOWN_SECS.start && of_day >= DOWN_SECS.end {
+                detector.resume(second, now);
+            } else {
                 adaptive.observe(level, now - last);
+                detector.heartbeat_numbered(second, now);
             }
-            detector.heartbeat_numbered(second, now);
             last = now;
             threshold.set_suspect(adaptive.level().max(1.5))?;
             if threshold.look(detector.phi(now)) == Some(Change::Trust) {

@@ -21,6 +21,18 @@ pub(crate) enum Rival {
     Urgency(Detector),
 }
 
+/// What [`Rival::all`] calls them, in this order.
+pub(crate) const NAMES: [&str; 8] = [
+    "fixed timeout",
+    "Chen NFD-E",
+    "Bertier",
+    "φ normal, unnumbered",
+    "φ normal",
+    "φ exponential",
+    "φ",
+    "urgency",
+];
+
 impl Rival {
     pub(crate) fn all(interval_us: u64) -> Vec<(&'static str, Self)> {
         let detector = |model| {
@@ -28,16 +40,17 @@ impl Rival {
             let config = Config { model, first_interval, ..Config::default() };
             Detector::new(&config).expect("the default with another interval is valid")
         };
-        vec![
-            ("fixed timeout", Self::Fixed { last_us: 0, next: 0 }),
-            ("Chen NFD-E", Self::Chen(Chen::new(interval_us))),
-            ("Bertier", Self::Bertier(Bertier::new(interval_us))),
-            ("φ normal, unnumbered", Self::Unnumbered(detector(Model::Normal))),
-            ("φ normal", Self::Phi(detector(Model::Normal))),
-            ("φ exponential", Self::Phi(detector(Model::Exponential))),
-            ("φ empirical", Self::Phi(detector(Model::Empirical))),
-            ("urgency empirical", Self::Urgency(detector(Model::Empirical))),
-        ]
+        let rivals = [
+            Self::Fixed { last_us: 0, next: 0 },
+            Self::Chen(Chen::new(interval_us)),
+            Self::Bertier(Bertier::new(interval_us)),
+            Self::Unnumbered(detector(Model::Normal)),
+            Self::Phi(detector(Model::Normal)),
+            Self::Phi(detector(Model::Exponential)),
+            Self::Phi(detector(Model::default())),
+            Self::Urgency(detector(Model::default())),
+        ];
+        NAMES.into_iter().zip(rivals).collect()
     }
 
     /// Takes in a heartbeat newer than all before.

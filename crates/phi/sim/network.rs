@@ -6,8 +6,9 @@
 //! real network come in episodes. Its deviation is the one knob of realism; at
 //! [`LOAD_SIGMA`] the busiest 1% of the time has 1,000 times the queueing of the idlest 1%, the
 //! span between an idle link and a bloated buffer. `cargo bench` also prints what remains when
-//! the load is steady (0) or mild.
+//! the load is steady (0).
 
+use crate::population::Peer;
 use crate::random::{Load, Random};
 
 /// Deviation of the logarithm of the load on the networks that have episodes.
@@ -25,20 +26,12 @@ pub(crate) struct Beat {
 
 /// What a monitor sees of a process that never fails, and when that process sent it.
 pub(crate) struct Trace {
-    /// The period at which the process means to send.
-    pub(crate) interval_us: u64,
     /// Send times by sequence number.
     pub(crate) sent_us: Vec<u64>,
     /// What no detector can see: the load on the network (heap pressure, hour) at each send.
     pub(crate) hidden: Vec<f32>,
     /// What arrived, in order of arrival.
     pub(crate) beats: Vec<Beat>,
-}
-
-impl Trace {
-    pub(crate) fn days(&self) -> f64 {
-        self.sent_us.last().map_or(0.0, |&last| last as f64 / (86_400.0 * SEC))
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,15 +66,16 @@ impl Network {
         }
     }
 
-    fn interval_us(self) -> f64 {
-        if self == Self::Lan { 20.0 * MS } else { 100.0 * MS }
+    /// The period at which processes mean to send.
+    pub(crate) fn interval_us(self) -> u64 {
+        if self == Self::Lan { 20_000 } else { 100_000 }
     }
 
     /// `count` heartbeats of a process that never fails.
-    pub(crate) fn trace(self, seed: u64, count: u64, load_sigma: f64) -> Trace {
+    pub(crate) fn trace(self, peer: &Peer, seed: u64, count: u64, load_sigma: f64) -> Trace {
         let mut random = Random::new(seed ^ ((self as u64 + 1) << 56));
-        let interval_us = self.interval_us();
-        let mut path = Path::new(self, &mut random, interval_us, load_sigma);
+        let interval_us = self.interval_us() as f64 * peer.period;
+        let mut path = Path::new(self, *peer, &mut random, interval_us, load_sigma);
         let mut sent_us = Vec::with_capacity(count as usize);
         let mut hidden = Vec::with_capacity(count as usize);
         let mut beats = Vec::with_capacity(count as usize);
@@ -95,13 +89,14 @@ impl Network {
             }
         }
         beats.sort_by_key(|beat| beat.arrived_us);
-        Trace { interval_us: interval_us as u64, sent_us, hidden, beats }
+        Trace { sent_us, hidden, beats }
     }
 }
 
 /// The state of a network between two heartbeats.
 struct Path {
     network: Network,
+    peer: Peer,
     load: Load,
     step_secs: f64,
     /// Until when the path or host is stalled, losing or collecting garbage.
@@ -112,7 +107,13 @@ struct Path {
 }
 
 impl Path {
-    fn new(network: Network, random: &mut Random, interval_us: f64, sigma: f64) -> Self {
+    fn new(
+        network: Network,
+        peer: Peer,
+        random: &mut Random,
+        interval_us: f64,
+        sigma: f64,
+    ) -> Self {
         let step_secs = interval_us / SEC;
         let (sigma, memory_secs) = match network {
             Network::Constant => (0.0, 1.0),
@@ -123,12 +124,13 @@ impl Path {
         };
         Self {
             network,
+            peer,
             load: Load::new(random, sigma, memory_secs, step_secs),
             step_secs,
             trouble_until_us: 0.0,
             last_arrival_us: 0.0,
             hidden: 0.0,
-            heap: Heap::new(random, sigma, step_secs),
+            heap: Heap::new(random, peer, sigma, step_secs),
         }
     }
 
@@ -137,26 +139,28 @@ impl Path {
         let load = self.load.step(random);
         self.hidden = load;
         let (mut sent, mut lost) = (due_us, false);
+        let Peer { delay, jitter, loss, trouble_rate, trouble_length, .. } = self.peer;
         let delay = match self.network {
             Network::Constant => {
                 lost = random.chance(1e-4);
                 10.0 * MS + MS * (random.uniform() - 0.5)
             }
             Network::Lan => {
-                if random.chance(self.step_secs / 60.0 * load.exp()) {
-                    let stall_us = random.log_normal(10.0 * MS, 1.0);
+                if random.chance(self.step_secs / 60.0 * trouble_rate * load.exp()) {
+                    let stall_us = random.log_normal(10.0 * MS * trouble_length, 1.0);
                     self.trouble_until_us = self.trouble_until_us.max(due_us + stall_us);
                 }
-                lost = random.chance(1e-5);
-                let delay = 150.0 + random.exponential(50.0 * load.exp());
+                lost = random.chance(1e-5 * loss);
+                let delay = 150.0 * delay + random.exponential(50.0 * jitter * load.exp());
                 delay.max(self.trouble_until_us - due_us)
             }
             Network::LossyWan => {
-                if random.chance(self.step_secs / 600.0 * load.exp()) {
-                    self.trouble_until_us = due_us + random.exponential(SEC);
+                if random.chance(self.step_secs / 600.0 * trouble_rate * load.exp()) {
+                    self.trouble_until_us = due_us + random.exponential(SEC * trouble_length);
                 }
-                lost = random.chance(if due_us < self.trouble_until_us { 0.8 } else { 1e-3 });
-                120.0 * MS + random.log_normal(5.0 * MS * (load / 2.0).exp(), 0.5)
+                lost =
+                    random.chance(if due_us < self.trouble_until_us { 0.8 } else { 1e-3 * loss });
+                120.0 * MS * delay + random.log_normal(5.0 * MS * jitter * (load / 2.0).exp(), 0.5)
             }
             Network::GcPauses => {
                 if let Some(pause_us) = self.heap.allocate(random, load) {
@@ -164,19 +168,19 @@ impl Path {
                 }
                 self.hidden = load - (1.0 - self.heap.live).ln();
                 sent = due_us.max(self.trouble_until_us);
-                200.0 + random.exponential(50.0)
+                200.0 * delay + random.exponential(50.0 * jitter)
             }
             Network::Diurnal => {
-                let hours = due_us / (3_600.0 * SEC);
+                let hours = self.peer.hour + due_us / (3_600.0 * SEC);
                 let day = 0.5 - 0.5 * (hours / 24.0 * std::f64::consts::TAU).cos();
                 self.hidden = day;
-                lost = random.chance(1e-4 * 100f64.powf(day));
-                let jitter_us = MS * 20f64.powf(day) * load.exp();
-                (20.0 + 40.0 * day) * MS + random.exponential(jitter_us)
+                lost = random.chance(1e-4 * loss * 100f64.powf(day));
+                let jitter_us = MS * jitter * 20f64.powf(day) * load.exp();
+                (20.0 + 40.0 * day) * MS * delay + random.exponential(jitter_us)
             }
             Network::FatTail => {
-                let queue_us = random.lomax(2.0 * MS * load.exp(), 1.5).min(60.0 * SEC);
-                (30.0 * MS + queue_us).max(self.last_arrival_us - due_us)
+                let queue_us = random.lomax(2.0 * MS * jitter * load.exp(), 1.5).min(60.0 * SEC);
+                (30.0 * MS * delay + queue_us).max(self.last_arrival_us - due_us)
             }
         };
         let arrived = sent + delay;
@@ -188,6 +192,7 @@ impl Path {
 /// A two-generation heap: eden fills at the load's rate, each minor collection promotes a little,
 /// and a full old generation stops the world for as long as its live set takes to mark.
 struct Heap {
+    peer: Peer,
     live_load: Load,
     eden: f64,
     old: f64,
@@ -196,24 +201,24 @@ struct Heap {
 }
 
 impl Heap {
-    fn new(random: &mut Random, sigma: f64, step_secs: f64) -> Self {
+    fn new(random: &mut Random, peer: Peer, sigma: f64, step_secs: f64) -> Self {
         let live_load = Load::new(random, sigma, 1_800.0, step_secs);
-        Self { live_load, eden: 0.0, old: 0.6, live: 0.6, step_secs }
+        Self { peer, live_load, eden: 0.0, old: 0.6, live: 0.6, step_secs }
     }
 
     /// The pause that this step's allocation causes, in microseconds.
     fn allocate(&mut self, random: &mut Random, load: f64) -> Option<f64> {
         self.live = 0.4 + 0.45 / (1.0 + (-1.5 * self.live_load.step(random)).exp());
-        self.eden += self.step_secs / 2.0 * load.exp();
+        self.eden += self.step_secs / 2.0 * self.peer.trouble_rate * load.exp();
         if self.eden < 1.0 {
             return None;
         }
         self.eden = 0.0;
         self.old += 0.0033;
         if self.old < 1.0 {
-            return Some(random.log_normal(15.0 * MS, 0.4));
+            return Some(random.log_normal(15.0 * MS * self.peer.trouble_length.sqrt(), 0.4));
         }
         self.old = self.live;
-        Some(random.log_normal(1.2 * SEC * self.live, 0.3))
+        Some(random.log_normal(1.2 * SEC * self.peer.trouble_length * self.live, 0.3))
     }
 }

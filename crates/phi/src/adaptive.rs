@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::config::ConfigError;
 use crate::histogram::{FLOOR, Histogram, Position};
 
-/// Level ½ is the histogram's floor; levels up to 390,000 are told apart.
+/// Level ½ is the histogram's floor; levels up to 32,000 are told apart.
 const PER_LEVEL: f64 = 2.0 * FLOOR as f64;
 const DAY_US: f64 = 86_400e6;
 

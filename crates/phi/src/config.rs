@@ -28,7 +28,8 @@ pub struct Config {
     /// Default: 200. The empirical model keeps counts instead, of 65,000 heartbeats and more.
     pub window: usize,
     /// The interval to assume before any is measured (Akka's first-heartbeat estimate), with a
-    /// deviation of a quarter of it; not zero. Default: 1 s.
+    /// deviation of a quarter of it; not zero. Default: 1 s. The empirical model tells lateness of
+    /// up to 33 s apart, or of 16 times this if that is more.
     pub first_interval: Duration,
     /// A floor under the standard deviation, and under lateness in the empirical model, so that
     /// very regular heartbeats do not make the detector hysterical. Default: 1 ms.

@@ -82,7 +82,7 @@ impl Detector {
         })
     }
 
-    /// Takes in a heartbeat without a sequence number. O(1), no allocation but on the first.
+    /// Takes in a heartbeat without a sequence number. O(1), no allocation.
     pub fn heartbeat(&mut self, now: Duration) {
         let next = self.heard.map_or(0, |heard| heard.sequence.saturating_add(1));
         self.heartbeat_numbered(next, now);
@@ -91,15 +91,12 @@ impl Detector {
     /// Takes in the heartbeat with this number, of those that the peer counts up one by one.
     ///
     /// Reordered and repeated heartbeats are ignored, and answered with `false`; an interval that
-    /// spans a lost one is no sample of the sender's period. A peer that starts counting anew has
-    /// restarted: give it a new detector. O(1), no allocation but on the first.
+    /// spans a lost one is no sample of the sender's period. After an outage, and where a peer starts
+    /// counting anew, [`resume`](Self::resume). O(1), no allocation.
     pub fn heartbeat_numbered(&mut self, sequence: u64, now: Duration) -> bool {
         let at_us = micros(now);
         let Some(last) = self.heard else {
-            if let Estimator::Empirical(empirical) = &mut self.estimator {
-                empirical.begin(at_us);
-            }
-            self.heard = Some(Heard { sequence, at_us });
+            self.resume(sequence, now);
             return true;
         };
         if sequence <= last.sequence {
@@ -119,6 +116,18 @@ impl Detector {
         }
         self.heard = Some(Heard { sequence, at_us });
         true
+    }
+
+    /// Takes in the first heartbeat after an outage, with whatever number it has.
+    ///
+    /// The silence before it is no sample: what really was down was not late. A detector that
+    /// takes outages for lateness comes to expect them, and to wait. O(1).
+    pub fn resume(&mut self, sequence: u64, now: Duration) {
+        let at_us = micros(now).max(self.heard.map_or(0, |last| last.at_us));
+        if let Estimator::Empirical(empirical) = &mut self.estimator {
+            empirical.begin(at_us);
+        }
+        self.heard = Some(Heard { sequence, at_us });
     }
 
     /// φ(now) = −log₁₀ P(the next heartbeat comes later than now): φ = 3 is wrong once in 1,000
@@ -146,29 +155,30 @@ impl Detector {
         }
     }
 
-    /// φ weighed by the time already waited: −log₁₀ of the mistakes that waiting one interval more
-    /// would avoid, per heartbeat.
+    /// −log₁₀ of the mistakes that waiting one interval more would avoid, per heartbeat.
     ///
-    /// A threshold on φ makes equally many mistakes in calm and in storm, and pays for it with
-    /// very long waits in storms. A threshold on urgency spends waiting where it avoids most, and
-    /// so makes fewer mistakes at the same mean detection time. It is φ(t) + log₁₀(t / interval),
-    /// with t the silence (beyond the due time, in the empirical model): where the tail is Pareto, P(t) / t is its density
-    /// up to a factor, and equal densities are the optimum (Lagrange).
+    /// A threshold on φ makes equally many mistakes in calm and in storm, with good peers and with
+    /// bad, and pays for it with very long waits where they are bad. A threshold on urgency spends
+    /// waiting where it avoids most, and so makes the fewest mistakes at the same mean detection
+    /// time: at the optimum, densities are equal (Lagrange). The empirical model measures the
+    /// density, of the greatest convex function below the distribution, since waiting between two
+    /// kinds of lateness avoids nothing by itself. The other models take φ(t) + log₁₀(t / interval),
+    /// with t the silence: the density of a Pareto tail up to a factor.
     ///
     /// 0 before the first heartbeat; otherwise finite, and never falling until the next. O(1).
     pub fn urgency(&self, now: Duration) -> f64 {
         let Some(last) = self.heard else { return 0.0 };
         let now_us = micros(now);
-        let (waited_us, interval_us) = match &self.estimator {
+        match &self.estimator {
             Estimator::Normal(window) | Estimator::Exponential(window) => {
-                (now_us.saturating_sub(last.at_us), window.mean_us().max(1.0))
+                let waited_us = now_us.saturating_sub(last.at_us).max(1) as f64;
+                self.phi_us(last, now_us) + log10(waited_us / window.mean_us().max(1.0))
             }
             Estimator::Empirical(empirical) => {
-                let schedule = empirical.schedule();
-                (schedule.lateness_us(now_us), schedule.interval_us())
+                let lateness_us = empirical.schedule().lateness_us(now_us);
+                empirical.urgency(lateness_us.saturating_sub(self.acceptable_pause_us))
             }
-        };
-        self.phi_us(last, now_us) + log10(waited_us.max(1) as f64 / interval_us)
+        }
     }
 }
 
@@ -196,6 +206,11 @@ mod tests {
     /// Lateness of 0 to 5 ms, in scattered order.
     fn jitter_ms(beat: u64) -> u64 {
         (beat.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 6
+    }
+
+    /// One in ten, independently.
+    fn lost(beat: u64) -> bool {
+        ((beat * beat).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(10)
     }
 
     /// 1,000 heartbeats every 100 ms.
@@ -303,11 +318,37 @@ mod tests {
     #[test]
     fn empirical_model_expects_the_loss_it_has_seen() {
         let mut lossy = detector(Model::Empirical);
-        for beat in (1..=10_000).filter(|beat| beat % 10 != 0 || *beat == 10_000) {
+        for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
             lossy.heartbeat_numbered(beat, millis(beat * 100));
         }
         let phi = lossy.phi(millis(1_000_150));
-        assert!((phi - 0.95).abs() < 0.1, "one in nine is that late: {phi}");
+        assert!((phi - 1.0).abs() < 0.15, "one in ten is that late: {phi}");
+    }
+
+    #[test]
+    fn an_outage_is_not_learnt_when_it_is_said_to_be_one() {
+        for model in MODELS {
+            let mut resumed = regular(model);
+            resumed.resume(1, millis(1_000_000 + jitter_ms(1_000)));
+            let (after, before) =
+                (resumed.phi(millis(1_000_103)), regular(model).phi(millis(100_103)));
+            assert!((after - before).abs() < 0.5, "{model:?}: {after}, {before}");
+            assert!(resumed.heartbeat_numbered(2, millis(1_000_100)), "numbers begin anew");
+            assert!(resumed.phi(millis(1_001_000)) > 3.0, "{model:?}");
+        }
+    }
+
+    #[test]
+    fn slow_heartbeats_are_told_apart_as_well_as_fast_ones() {
+        let first_interval = Duration::from_secs(600);
+        let mut slow = Detector::new(&Config { first_interval, ..Config::default() }).unwrap();
+        for beat in (1..=10_000).filter(|&beat| !lost(beat) || beat == 10_000) {
+            slow.heartbeat_numbered(beat, first_interval * beat as u32);
+        }
+        let phi = |intervals: f64| slow.phi(first_interval.mul_f64(10_000.0 + intervals));
+        let (one, two) = (phi(1.5), phi(2.5));
+        assert!((one - 1.0).abs() < 0.15, "one in ten is that late: {one}");
+        assert!((two - 2.0).abs() < 0.3, "one in a hundred is that late: {two}");
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! | how silences are distributed | [`Model`], in the [`Config`]; the default measures it |
 //! | when to suspect, when to trust again | [`Threshold`] |
 //! | so many mistakes a day, whatever the network | [`AdaptiveThreshold`] |
-//! | fewest mistakes for the mean detection time | [`Detector::urgency`] in place of [`Detector::phi`] |
+//! | one threshold for a fleet of unlike peers, with the fewest mistakes | [`Detector::urgency`] in place of [`Detector::phi`] |
+//! | a peer that was down and is back | [`Detector::resume`] |
 //! | to know how well it went | [`QosMeter`] |
 //!
 //! There is no I/O here, no clock and no randomness: times are arguments, and the same calls give
@@ -53,6 +54,7 @@ mod log;
 mod normal;
 mod qos;
 mod schedule;
+mod survival;
 mod threshold;
 mod window;
 

@@ -52,6 +52,9 @@ pub enum QueryError {
         /// Character of the parameter's value that is wrong, from one, when known.
         column: Option<u64>,
     },
+    /// Nothing of what was asked for by its id is there.
+    #[error("{0}")]
+    NotFound(String),
     /// None of the formats that the client accepts can be written.
     #[error(
         "cannot write {0}; accept application/json, application/x-ndjson, text/csv or application/vnd.apache.arrow.stream"
@@ -107,6 +110,7 @@ impl QueryError {
             Self::NotReading(_) => "not_a_reading_statement",
             Self::Forbidden(_) => "forbidden",
             Self::Parameter { .. } => "invalid_parameter",
+            Self::NotFound(_) => "not_found",
             Self::NotAcceptable(_) => "not_acceptable",
             Self::TooManyQueries { .. } => "too_many_queries",
             Self::TooManyTailers { .. } => "too_many_tailers",

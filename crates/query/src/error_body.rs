@@ -27,6 +27,7 @@ fn status(error: &QueryError) -> StatusCode {
         | QueryError::Parameter { .. }
         | QueryError::Cancelled => StatusCode::BAD_REQUEST,
         QueryError::NotReading(_) | QueryError::Forbidden(_) => StatusCode::FORBIDDEN,
+        QueryError::NotFound(_) => StatusCode::NOT_FOUND,
         QueryError::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
         QueryError::TooManyQueries { .. } | QueryError::TooManyTailers { .. } => {
             StatusCode::TOO_MANY_REQUESTS

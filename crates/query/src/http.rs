@@ -1,4 +1,4 @@
-//! HTTP endpoints: SQL, pages of logs, and the live log.
+//! HTTP endpoints: SQL, pages of logs, traces, and the live log.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use crate::error_body::error_json;
 use crate::json::{RowShape, for_each_row};
 use crate::page::{self, Cursor, Order};
 use crate::tail::{self, Tailed};
-use crate::{Limits, QueryEngine, QueryError, RunningQuery, filter, when};
+use crate::{Limits, QueryEngine, QueryError, RunningQuery, filter, traces, when};
 
 /// Longest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -41,16 +41,20 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The endpoints' part of the OpenAPI description.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(sql, logs, tail_logs), components(schemas(SqlRequest, Order)))]
+#[openapi(
+    paths(sql, logs, tail_logs, crate::traces::trace),
+    components(schemas(SqlRequest, Order))
+)]
 pub struct ApiDoc;
 
-/// Routes `/api/v1/sql`, `/api/v1/logs` and `/api/v1/logs/tail`, to be served behind a
-/// `thalweg_access::Gate`.
+/// Routes `/api/v1/sql`, `/api/v1/logs`, `/api/v1/logs/tail` and `/api/v1/traces`, to be served
+/// behind a `thalweg_access::Gate`.
 pub fn router(engine: Arc<QueryEngine>) -> Router {
     Router::new()
         .route("/api/v1/sql", post(sql))
         .route("/api/v1/logs", get(logs))
         .route("/api/v1/logs/tail", get(tail_logs))
+        .route("/api/v1/traces/{trace_id}", get(traces::trace))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(engine)
 }
@@ -329,7 +333,7 @@ async fn tail_logs(
 }
 
 /// Who asks over HTTP.
-struct HttpAsker(Asker);
+pub(crate) struct HttpAsker(pub(crate) Asker);
 
 impl<S: Sync> FromRequestParts<S> for HttpAsker {
     type Rejection = NoGate;
@@ -358,6 +362,9 @@ mod tests {
     fn every_route_is_described() {
         let description = ApiDoc::openapi();
         let paths: Vec<&str> = description.paths.paths.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["/api/v1/logs", "/api/v1/logs/tail", "/api/v1/sql"]);
+        assert_eq!(
+            paths,
+            ["/api/v1/logs", "/api/v1/logs/tail", "/api/v1/sql", "/api/v1/traces/{trace_id}"]
+        );
     }
 }

@@ -17,10 +17,19 @@ use arrow::error::ArrowError;
 use arrow::json::StructMode;
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use serde_json::value::RawValue;
-use thalweg_event::schema::column;
+use thalweg_event::{schema::column, span};
 
 /// Largest integer that a double holds exactly together with all smaller ones.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Columns of logs and spans whose text is JSON.
+const JSON_COLUMNS: [&str; 5] = [
+    column::ATTRIBUTES,
+    column::RESOURCE,
+    span::column::EVENTS,
+    span::column::LINKS,
+    span::column::SCOPE,
+];
 
 /// How a row is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +38,7 @@ pub(crate) enum RowShape {
     Array,
     /// `{"a":1,"b":null}`
     Object,
-    /// `{"a":1}`, and `attributes` and `resource` as objects.
+    /// `{"a":1}`, and what `attributes`, `resource` and other columns of JSON hold as such.
     Log,
 }
 
@@ -80,8 +89,7 @@ impl EncoderFactory for Values {
                 Box::new(Integers(|row| values.value(row)))
             }
             DataType::Utf8 | DataType::Utf8View
-                if self.json_columns
-                    && [column::ATTRIBUTES, column::RESOURCE].contains(&field.name().as_str()) =>
+                if self.json_columns && JSON_COLUMNS.contains(&field.name().as_str()) =>
             {
                 Box::new(JsonText(array))
             }

@@ -1,10 +1,11 @@
 //! SQL over the lake, the tail and files.
 //!
 //! ```text
-//! POST /api/v1/sql ──┐           ┌─ sight: the tables and rows that the asker sees
-//! GET  /api/v1/logs ─┼─▶ View ───┼─ read_only: the one gate
-//! Postgres wire ─────┘    │      └─ run: threads, limits, cancellation, audit
-//! GET  /api/v1/logs/tail ─┘◀─ live rows      QueryEngine: what all views share
+//! POST /api/v1/sql ────┐         ┌─ sight: the tables and rows that the asker sees
+//! GET  /api/v1/logs ───┤         │
+//! GET  /api/v1/traces ─┼─▶ View ─┼─ read_only: the one gate
+//! Postgres wire ───────┤    │    └─ run: threads, limits, cancellation, audit
+//! GET  /api/v1/logs/tail ◀─ live rows      QueryEngine: what all views share
 //! ```
 //!
 //! Every statement passes one gate that lets only reading through, and every query runs on the
@@ -24,6 +25,7 @@ mod filter;
 pub mod http;
 mod json;
 mod page;
+mod percentile;
 mod pg_functions;
 mod read_only;
 mod restricted;
@@ -32,6 +34,7 @@ pub mod search;
 mod session;
 mod sight;
 mod tail;
+mod traces;
 mod view;
 mod when;
 pub mod wire;

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::config::{FileFormat, FileTableConfig, QueryConfig};
 use crate::sight::Sight;
-use crate::{NamedTable, QueryError, pg_functions};
+use crate::{NamedTable, QueryError, percentile, pg_functions};
 
 /// Name of the database that Postgres clients see.
 pub(crate) const CATALOG: &str = "thalweg";
@@ -100,6 +100,7 @@ impl Sessions {
         pg_functions::register(&context);
         // After the catalog, which rebuilds the session's state.
         datafusion_functions_json::register_all(&mut context)?;
+        percentile::register(&context);
         for table in &self.tables {
             if let Some(provider) = sight.table(table) {
                 context.register_table(table.name.as_str(), provider)?;

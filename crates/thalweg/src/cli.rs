@@ -181,6 +181,8 @@ pub(crate) enum Output {
 pub(crate) enum SchemaKind {
     /// Columns of table `logs`
     Events,
+    /// Columns of table `spans`
+    Spans,
     /// JSON Schema of the configuration file, for editors
     Config,
     /// OpenAPI document of the HTTP interface

@@ -58,6 +58,8 @@ pub(crate) struct Listen {
     pub(crate) http: Address,
     /// OTLP over gRPC.
     pub(crate) otlp_grpc: Address,
+    /// Syslog over TCP and, on the same port, over UDP.
+    pub(crate) syslog: Address,
     /// Postgres wire protocol.
     pub(crate) postgres: Address,
 }
@@ -114,6 +116,7 @@ impl Listen {
         let settings = [
             ("listen.http", self.http),
             ("listen.otlp_grpc", self.otlp_grpc),
+            ("listen.syslog", self.syslog),
             ("listen.postgres", self.postgres),
         ];
         let (setting, address) =
@@ -122,8 +125,14 @@ impl Listen {
     }
 
     fn exposed_without(&self, tls: Option<&TlsFiles>) -> Option<Exposed> {
-        if tls.is_some() {
-            return None;
+        if let Some(tls) = tls {
+            let unknown = tls.client_ca.is_none() && !self.syslog.0.ip().is_loopback();
+            return unknown.then(|| Exposed {
+                setting: "listen.syslog",
+                address: self.syslog.0.to_string(),
+                missing: "its senders cannot show a token; have them show certificates with \
+                          `tls.client_ca`, or listen on 127.0.0.1 or [::1]",
+            });
         }
         self.exposed(
             "events and tokens would cross the network unencrypted; set `tls: {cert: …, key: …}`, \
@@ -164,7 +173,12 @@ impl Default for Config {
 impl Default for Listen {
     fn default() -> Self {
         let local = |port| Address(SocketAddr::from(([127, 0, 0, 1], port)));
-        Self { http: local(7070), otlp_grpc: local(4317), postgres: local(5433) }
+        Self {
+            http: local(7070),
+            otlp_grpc: local(4317),
+            syslog: local(5514),
+            postgres: local(5433),
+        }
     }
 }
 

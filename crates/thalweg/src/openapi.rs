@@ -12,7 +12,7 @@ pub(crate) fn document() -> utoipa::openapi::OpenApi {
     document.info = utoipa::openapi::InfoBuilder::new()
         .title("thalweg")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Logs from the wire to a SQL answer"))
+        .description(Some("Logs and traces from the wire to a SQL answer"))
         .build();
     document
 }

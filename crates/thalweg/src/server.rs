@@ -9,11 +9,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
 use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
-use thalweg_ingest::Ingest;
+use thalweg_ingest::{Ingest, syslog::Syslog};
 use thalweg_lake::{LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
 use thalweg_query::{LiveLogs, NamedTable, QueryEngine};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -33,6 +36,8 @@ const FILES_BESIDES_CONNECTIONS: u64 = 1024;
 pub(crate) struct Addresses {
     pub(crate) http: SocketAddr,
     pub(crate) otlp_grpc: SocketAddr,
+    /// TCP and, on the same port, UDP.
+    pub(crate) syslog: SocketAddr,
     pub(crate) postgres: SocketAddr,
 }
 
@@ -62,10 +67,13 @@ impl Server {
 
         let http = bind(config.listen.http, "listen.http").await?;
         let otlp_grpc = bind(config.listen.otlp_grpc, "listen.otlp_grpc").await?;
+        let syslog = bind(config.listen.syslog, "listen.syslog").await?;
+        let syslog_udp = bind_udp(syslog.local_addr()?, "listen.syslog").await?;
         let postgres = bind(config.listen.postgres, "listen.postgres").await?;
         let addresses = Addresses {
             http: http.local_addr()?,
             otlp_grpc: otlp_grpc.local_addr()?,
+            syslog: syslog.local_addr()?,
             postgres: postgres.local_addr()?,
         };
 
@@ -77,7 +85,9 @@ impl Server {
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        for spec in [TableSpec::logs(), TableSpec::rejected(), TableSpec::audit()] {
+        let specs =
+            [TableSpec::logs(), TableSpec::spans(), TableSpec::rejected(), TableSpec::audit()];
+        for spec in specs {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
@@ -91,14 +101,19 @@ impl Server {
         let health =
             health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
         let routes = http_routes(&gate(addresses.http), &ingest, &query, health);
-        let grpc = thalweg_ingest::grpc::router(ingest);
+        let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
         let stopping = CancellationToken::new();
         let postgres = edge.listen("postgres", postgres, Application::Postgres);
+        let syslog = edge.listen("syslog", syslog, Application::Unnamed);
+        let (received, storing) = Syslog::start(ingest, &config.ingest.syslog);
         let listeners = vec![
             tokio::spawn(edge.clone().serve_http("http", http, routes, stopping.clone())),
             tokio::spawn(edge.serve_http("otlp_grpc", otlp_grpc, grpc, stopping.clone())),
+            tokio::spawn(serve_udp(received.clone(), syslog_udp, stopping.clone())),
+            tokio::spawn(received.serve_tcp(syslog, stopping.clone())),
+            storing,
             tokio::spawn(thalweg_query::wire::serve(
                 query.clone(),
                 postgres,
@@ -142,7 +157,8 @@ impl Server {
 
 /// The log of a node: its topics, with what the operator says of them.
 fn log_config(config: &Config) -> LogConfig {
-    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED, topic::AUDIT];
+    let topics =
+        [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS, topic::REJECTED, topic::AUDIT];
     let topics = topics.map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
         configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
@@ -196,6 +212,26 @@ fn http_routes(
         .merge(metrics)
         .merge(health::router(health))
         .merge(openapi::router())
+        .layer(axum::middleware::from_fn(thalweg_ingest::elasticsearch::answer_agents))
+}
+
+/// Binds the UDP port of the same number as a TCP port that is bound already. Datagrams carry
+/// neither encryption nor proof of who sent them: none are taken from other machines.
+async fn bind_udp(address: SocketAddr, setting: &str) -> anyhow::Result<Option<UdpSocket>> {
+    if !address.ip().is_loopback() {
+        tracing::info!("{setting}: {address} takes syslog over TLS only, not over UDP");
+        return Ok(None);
+    }
+    let bound = UdpSocket::bind(address).await.with_context(|| {
+        format!("{setting}: cannot receive on UDP {address}; is another server running there?")
+    });
+    bound.map(Some)
+}
+
+async fn serve_udp(syslog: Syslog, socket: Option<UdpSocket>, stopping: CancellationToken) {
+    if let Some(socket) = socket {
+        syslog.serve_udp(socket, stopping).await;
+    }
 }
 
 async fn query_engine(

@@ -138,6 +138,11 @@ impl<'t> Cursor<'t> {
         if self.at < self.text.len() { Err(self.expected("the end")) } else { Ok(()) }
     }
 
+    /// How much of the text has been passed over, bytes.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     fn byte(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
@@ -349,11 +354,12 @@ impl<'t> Value<'t> {
 
     /// The content of a string; `None` for any other value.
     pub fn text(self) -> Option<Cow<'t, str>> {
-        let inner = self.raw.strip_prefix('"')?.strip_suffix('"')?;
-        if self.has_escape {
+        if self.raw.as_bytes().first() != Some(&b'"') {
+            None
+        } else if self.has_escape {
             serde_json::from_str(self.raw).ok().map(Cow::Owned)
         } else {
-            Some(Cow::Borrowed(inner))
+            Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1]))
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     Sink, Unreadable,
     access_log::{self, AccessLog},
     csv::{self, Csv, CsvConfig},
-    json, otlp, text,
+    elasticsearch, json, loki, otlp, splunk, syslog, text,
 };
 
 /// What the bytes of a body are.
@@ -21,10 +21,34 @@ pub enum BodyFormat<'f> {
     Ndjson,
     /// Lines of plain text.
     Text,
+    /// A syslog message on each line.
+    Syslog {
+        /// Offset of times that do not name theirs, in seconds east of UTC.
+        offset_secs: i32,
+    },
+    /// Syslog messages that this server's listeners have received.
+    SyslogReceived {
+        /// Offset of times that do not name theirs, in seconds east of UTC.
+        offset_secs: i32,
+    },
     /// OTLP `ExportLogsServiceRequest` in protobuf.
     OtlpProtobuf,
     /// OTLP `ExportLogsServiceRequest` in JSON.
     OtlpJson,
+    /// OTLP `ExportTraceServiceRequest` in protobuf.
+    OtlpTracesProtobuf,
+    /// OTLP `ExportTraceServiceRequest` in JSON.
+    OtlpTracesJson,
+    /// Body of an Elasticsearch bulk request. Params: `index`, `pipeline`.
+    ElasticsearchBulk,
+    /// Loki push request in JSON. Params: `tenant`.
+    LokiJson,
+    /// Loki push request in protobuf, decompressed. Params: `tenant`.
+    LokiProtobuf,
+    /// Events of Splunk's HTTP Event Collector. Params: `host`, `source`, `sourcetype`, `index`.
+    SplunkEvents,
+    /// Raw lines for Splunk's HTTP Event Collector. Params: as for events.
+    SplunkRaw,
     /// Lines of an access log or CSV.
     Line(&'f LineFormat),
 }
@@ -60,15 +84,29 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// [`Unreadable`] when no record can be told apart; `sink` is of no use then.
 pub fn decode(format: BodyFormat<'_>, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
     let body = match format {
-        BodyFormat::OtlpProtobuf => body,
+        BodyFormat::OtlpProtobuf
+        | BodyFormat::LokiProtobuf
+        | BodyFormat::OtlpTracesProtobuf
+        | BodyFormat::SyslogReceived { .. } => body,
         _ => body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body),
     };
     match format {
         BodyFormat::Json => json::decode(body, sink)?,
         BodyFormat::Ndjson => json::decode_lines(body, sink),
         BodyFormat::Text => text::decode(body, sink),
+        BodyFormat::Syslog { offset_secs } => syslog::decode(body, offset_secs, sink),
+        BodyFormat::SyslogReceived { offset_secs } => {
+            syslog::received::decode(body, offset_secs, sink)?;
+        }
         BodyFormat::OtlpProtobuf => otlp::protobuf::decode(body, sink)?,
         BodyFormat::OtlpJson => otlp::json::decode(body, sink)?,
+        BodyFormat::OtlpTracesProtobuf => otlp::protobuf::decode_spans(body, sink)?,
+        BodyFormat::OtlpTracesJson => otlp::json::decode_spans(body, sink)?,
+        BodyFormat::ElasticsearchBulk => elasticsearch::decode(body, sink)?,
+        BodyFormat::LokiJson => loki::json::decode(body, sink)?,
+        BodyFormat::LokiProtobuf => loki::protobuf::decode(body, sink)?,
+        BodyFormat::SplunkEvents => splunk::decode_events(body, sink)?,
+        BodyFormat::SplunkRaw => splunk::decode_raw(body, sink)?,
         BodyFormat::Line(LineFormat::AccessLog(format)) => access_log::decode(*format, body, sink),
         BodyFormat::Line(LineFormat::Csv(format)) => csv::decode(format, body, sink)?,
     }
@@ -91,8 +129,12 @@ pub struct FormatError {
 }
 
 /// Names of the formats that have no settings.
-const PLAIN: [(&str, BodyFormat<'static>); 3] =
-    [("json", BodyFormat::Json), ("ndjson", BodyFormat::Ndjson), ("text", BodyFormat::Text)];
+const PLAIN: [(&str, BodyFormat<'static>); 4] = [
+    ("json", BodyFormat::Json),
+    ("ndjson", BodyFormat::Ndjson),
+    ("text", BodyFormat::Text),
+    ("syslog", BodyFormat::Syslog { offset_secs: 0 }),
+];
 
 /// Every format that a request can name.
 #[derive(Debug)]
@@ -145,7 +187,10 @@ mod tests {
         let formats =
             Formats::new(&formats_config("formats: {mine: {type: csv, header: true}}")).unwrap();
         let names: Vec<_> = formats.names().collect();
-        assert_eq!(names, ["json", "ndjson", "text", "clf", "combined", "combined-time", "mine"]);
+        assert_eq!(
+            names,
+            ["json", "ndjson", "text", "syslog", "clf", "combined", "combined-time", "mine"]
+        );
         assert!(names.iter().all(|name| formats.get(name).is_some()));
         assert!(formats.get("other").is_none());
         let mine = formats.get("mine").unwrap();

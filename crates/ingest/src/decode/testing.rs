@@ -24,6 +24,7 @@ pub(super) fn formats_config(yaml: &str) -> FormatsConfig {
 /// What came of one body.
 #[derive(Debug, PartialEq)]
 pub(super) struct Decoded {
+    /// Events or spans.
     pub(super) events: RecordBatch,
     pub(super) rejected: RecordBatch,
     /// Index and reason of each rejected record.
@@ -37,12 +38,25 @@ pub(super) fn decoded(format: BodyFormat<'_>, body: impl AsRef<[u8]>) -> Decoded
 
 /// Decodes `body`; checks that every record is either accepted or rejected.
 pub(super) fn try_decoded(format: BodyFormat<'_>, body: &[u8]) -> Result<Decoded, Unreadable> {
+    try_decoded_with(format, &[], body)
+}
+
+/// Decodes a body of which the sender said `params`.
+pub(super) fn try_decoded_with(
+    format: BodyFormat<'_>,
+    params: &[(&'static str, String)],
+    body: &[u8],
+) -> Result<Decoded, Unreadable> {
     let rules = PriorityRules::default();
-    let mut sink = Sink::new(BatchContext::new(RECEIVED_NANOS, &rules, [7; 10]), "test");
+    let context = BatchContext::new(RECEIVED_NANOS, &rules, [7; 10]);
+    let mut sink = Sink::new(context, "test").with_params(params);
     decode(format, body, &mut sink)?;
     let records = sink.records();
     let faults = sink.faults.into_iter().map(|(index, fault)| (index, fault.0)).collect();
-    let events = sink.events.finish();
+    let events = match sink.spans {
+        Some(spans) => spans.finish(),
+        None => sink.events.finish(),
+    };
     let rejected = sink.rejected.finish(RECEIVED_NANOS, None);
     assert_eq!(events.num_rows() + rejected.num_rows(), records);
     Ok(Decoded { events, rejected, faults })

@@ -22,7 +22,7 @@ pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) {
     });
 }
 
-fn leading_severity(line: &str) -> Option<Severity> {
+pub(super) fn leading_severity(line: &str) -> Option<Severity> {
     let line = line.trim_ascii_start();
     let (bracketed, rest) = match line.strip_prefix('[') {
         Some(rest) => (true, rest),

@@ -170,5 +170,10 @@ fn the_description_names_every_endpoint_and_status() {
     };
     let native = ["200", "400", "408", "413", "415", "422", "429", "503"];
     assert_eq!(statuses("/api/v1/logs"), native);
-    assert!(statuses("/v1/logs").contains(&"429".to_owned()));
+    for path in ["/v1/logs", "/_bulk", "/loki/api/v1/push"] {
+        assert!(statuses(path).contains(&"429".to_owned()), "{path}");
+    }
+    for path in ["/services/collector", "/services/collector/raw"] {
+        assert!(statuses(path).contains(&"503".to_owned()), "{path}");
+    }
 }

@@ -6,10 +6,15 @@
 mod answers;
 mod bodies;
 mod duplicates;
+mod elasticsearch;
 mod embedded_log;
 mod limited;
+mod loki;
 mod memory_log;
 mod otlp;
 mod overload;
 mod priority;
 mod server;
+mod splunk;
+mod syslog;
+mod traces;

@@ -10,7 +10,7 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use thalweg_log::{Appended, Entry, Log, LogError, Offset, OffsetRange, Result, TopicPartition};
 use tokio::sync::watch;
 
-pub(crate) const TOPICS: [&str; 3] = ["logs.critical", "logs.routine", "rejected"];
+pub(crate) const TOPICS: [&str; 4] = ["logs.critical", "logs.routine", "spans", "rejected"];
 
 pub(crate) struct MemoryLog {
     partitions: u32,

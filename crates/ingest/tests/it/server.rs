@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Extension, Router};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder, Response, header::HeaderMap};
 use serde_json::Value;
 use thalweg_access::{Caller, Principal};
-use thalweg_ingest::{Ingest, IngestConfig, grpc, http};
+use thalweg_ingest::{Ingest, IngestConfig, elasticsearch, grpc, http};
 use thalweg_log::Log;
 use tokio::net::TcpListener;
 
@@ -34,7 +34,7 @@ impl Server {
     ) -> Self {
         let ingest = Ingest::open(log, config).await.unwrap();
         Self {
-            http: serve(gate(http::router(Arc::clone(&ingest)))).await,
+            http: serve(agents_at_root(gate(http::router(Arc::clone(&ingest))))).await,
             grpc: serve(gate(grpc::router(ingest))).await,
             client: Client::new(),
         }
@@ -44,6 +44,11 @@ impl Server {
     pub(crate) fn request(&self, path: &str, content_type: &str) -> RequestBuilder {
         let url = format!("http://{}{path}", self.http);
         self.client.post(url).header("content-type", content_type)
+    }
+
+    /// A request without content type.
+    pub(crate) fn get(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.http))
     }
 
     pub(crate) async fn post(
@@ -58,6 +63,18 @@ impl Server {
     pub(crate) async fn ndjson(&self, body: impl Into<reqwest::Body>) -> Answer {
         self.post("/api/v1/logs", "application/x-ndjson", body).await
     }
+}
+
+/// Headers and body of the answer to `request`.
+pub(crate) async fn headers_and_json(request: RequestBuilder) -> (HeaderMap, Value) {
+    let answer = request.send().await.unwrap();
+    let headers = answer.headers().clone();
+    (headers, answer.json().await.unwrap())
+}
+
+/// As the binary serves it.
+fn agents_at_root(router: Router) -> Router {
+    router.layer(axum::middleware::from_fn(elasticsearch::answer_agents))
 }
 
 async fn serve(router: Router) -> SocketAddr {

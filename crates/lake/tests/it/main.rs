@@ -9,3 +9,4 @@ mod maintenance;
 mod memory_log;
 mod others;
 mod queries;
+mod spans;

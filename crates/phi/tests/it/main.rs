@@ -6,44 +6,63 @@ mod curve;
 mod detectors;
 #[path = "../../sim/network.rs"]
 mod network;
+#[path = "../../sim/population.rs"]
+mod population;
 #[path = "../../sim/random.rs"]
 mod random;
 
 use std::time::Duration;
 
-use curve::{Point, at_detection_time, curve, detection_ms_at, oracle};
-use detectors::Rival;
+use curve::{Curve, Fleet, ORACLE, curves, detection_ms_at, mistakes_at};
 use network::{LOAD_SIGMA, Network, Trace};
+use population::{Peer, fleet};
 use thalweg_phi::{AdaptiveThreshold, Change, Config, Detector, Model, QosMeter, Threshold};
 
-/// Heartbeats of one trace: 4 hours at 100 ms, 50 minutes at 20 ms.
-const BEATS: u64 = 150_000;
+const SEED: u64 = 7;
 
-fn trace(network: Network) -> Trace {
-    network.trace(7, BEATS, LOAD_SIGMA)
+/// 4 hours at 100 ms, 50 minutes at 20 ms, of one typical link.
+fn link(network: Network) -> Fleet {
+    Fleet {
+        network,
+        seed: SEED,
+        peers: 1,
+        heterogeneity: 0.0,
+        beats: 150_000,
+        load_sigma: LOAD_SIGMA,
+        crashes: 4_000,
+    }
 }
 
-fn curve_of(trace: &Trace, wanted: &str) -> Vec<Point> {
-    let mut rivals = Rival::all(trace.interval_us).into_iter();
-    let (_, rival) = rivals.find(|(name, _)| *name == wanted).expect("one of the rivals");
-    curve(trace, &rival, 400)
+fn typical(network: Network) -> Peer {
+    fleet(network, SEED, 1, 0.0)[0]
+}
+
+fn trace(network: Network) -> Trace {
+    network.trace(&typical(network), SEED, 150_000, LOAD_SIGMA)
+}
+
+fn curve<'a>(curves: &'a [(&str, Curve)], name: &str) -> &'a Curve {
+    &curves.iter().find(|(other, _)| *other == name).expect("one of the curves").1
 }
 
 /// Mistakes relative to a fixed timeout's that makes `rate` a day, at its detection time.
-fn mistakes_against_fixed(trace: &Trace, wanted: &str, rate: f64) -> f64 {
-    let fixed_ms =
-        detection_ms_at(&curve_of(trace, "fixed timeout"), rate).expect("the curve passes it");
-    at_detection_time(&curve_of(trace, wanted), fixed_ms)
-        .expect("the curve passes it")
-        .mistakes_per_day
-        / rate
+fn mistakes_against_fixed(curves: &[(&str, Curve)], name: &str, rate: f64) -> f64 {
+    let fixed_ms = detection_ms_at(curve(curves, "fixed timeout"), rate).expect("passes the rate");
+    mistakes_at(curve(curves, name), fixed_ms).expect("passes the detection time") / rate
+}
+
+/// Detection time relative to a fixed timeout's that makes `rate` mistakes a day, at as many.
+fn detection_against_fixed(curves: &[(&str, Curve)], name: &str, rate: f64) -> f64 {
+    let [fixed_ms, ms] = ["fixed timeout", name]
+        .map(|name| detection_ms_at(curve(curves, name), rate).expect("passes the rate"));
+    ms / fixed_ms
 }
 
 #[test]
 fn seed_decides_the_trace() {
     for network in Network::ALL {
         let [one, same, other] =
-            [1, 1, 2].map(|seed| network.trace(seed, 10_000, LOAD_SIGMA).beats);
+            [1, 1, 2].map(|seed| network.trace(&typical(network), seed, 10_000, LOAD_SIGMA).beats);
         assert!(one == same && one != other, "{network:?}");
     }
 }
@@ -51,44 +70,53 @@ fn seed_decides_the_trace() {
 #[test]
 fn chen_makes_fewer_mistakes_than_a_timeout_where_jitter_is_independent() {
     // A timeout errs by the jitter of two heartbeats, NFD-E by that of one (Chen et al. §4.3).
-    let constant = trace(Network::Constant);
+    let constant = curves(link(Network::Constant), &["fixed timeout", "Chen NFD-E"]);
     assert!(mistakes_against_fixed(&constant, "Chen NFD-E", 1_000.0) < 0.3);
-}
-
-#[test]
-fn empirical_model_makes_far_fewer_mistakes_on_a_drifting_network() {
-    // Seven hours, from the calm of midnight to the rise of the morning.
-    let diurnal = Network::Diurnal.trace(7, 250_000, LOAD_SIGMA);
-    assert!(mistakes_against_fixed(&diurnal, "φ empirical", 200.0) < 0.4);
-}
-
-#[test]
-fn urgency_makes_fewer_mistakes_than_phi_on_a_fat_tail() {
-    let fat = trace(Network::FatTail);
-    let [phi, urgency] = ["φ empirical", "urgency empirical"]
-        .map(|name| mistakes_against_fixed(&fat, name, 1_000.0));
-    assert!(urgency < 0.8 && urgency < phi, "{urgency} of a timeout's, {phi} with φ");
 }
 
 #[test]
 fn no_detector_beats_hindsight_by_more_than_it_may() {
     // The oracle times from the latest arrival; the schedule's phase is worth a little to others.
-    let fat = trace(Network::FatTail);
-    let fixed = curve_of(&fat, "fixed timeout");
-    let fixed_ms = detection_ms_at(&fixed, 1_000.0).expect("the curve passes it");
-    let bound = at_detection_time(&oracle(&fat, &fixed), fixed_ms)
-        .expect("the curve passes it")
-        .mistakes_per_day;
-    for name in ["Chen NFD-E", "φ empirical", "urgency empirical"] {
-        let made = mistakes_against_fixed(&fat, name, 1_000.0) * 1_000.0;
+    let names = ["fixed timeout", "Chen NFD-E", "φ", "urgency", ORACLE];
+    let fat = curves(link(Network::FatTail), &names);
+    let bound = mistakes_against_fixed(&fat, ORACLE, 1_000.0);
+    for name in &names[1..4] {
+        let made = mistakes_against_fixed(&fat, name, 1_000.0);
         assert!(made > 0.95 * bound, "{name}: {made}, bound {bound}");
+    }
+}
+
+/// A dozen peers that differ as `population.rs` says, for 2 hours (24 minutes on the LAN).
+fn small_fleet(network: Network) -> Vec<(&'static str, Curve)> {
+    let of = Fleet { peers: 12, heterogeneity: 1.0, beats: 72_000, ..link(network) };
+    curves(of, &["fixed timeout", "urgency"])
+}
+
+#[test]
+fn one_threshold_for_a_fleet_beats_one_timeout() {
+    // Goals: 0.3 of the mistakes at equal detection time, 0.7 of the detection time at equal
+    // mistakes. So little evidence meets them here with room to spare, but for what README.md says
+    // is not met, or not met early: those bounds only keep what is gained.
+    for (network, mistakes_goal, detection_goal) in [
+        (Network::Lan, 0.3, 0.7),
+        (Network::LossyWan, 0.3, 0.7),
+        (Network::GcPauses, 0.8, 0.7),
+        (Network::Diurnal, 0.3, 0.9),
+        (Network::FatTail, 0.55, 0.7),
+    ] {
+        let curves = small_fleet(network);
+        let mistakes = mistakes_against_fixed(&curves, "urgency", 200.0);
+        let detection = detection_against_fixed(&curves, "urgency", 200.0);
+        assert!(mistakes < mistakes_goal, "{network:?}: {mistakes} of the mistakes");
+        assert!(detection < detection_goal, "{network:?}: {detection} of the time");
     }
 }
 
 /// Runs a detector whose threshold adapts over a trace, looking when each heartbeat comes;
 /// counts mistakes in the second half.
-fn adaptive_mistakes_per_day(trace: &Trace, model: Model, target_per_day: f64) -> f64 {
-    let first_interval = Duration::from_micros(trace.interval_us);
+fn adaptive_mistakes_per_day(network: Network, model: Model, target_per_day: f64) -> f64 {
+    let trace = trace(network);
+    let first_interval = Duration::from_micros(network.interval_us());
     let config = Config { model, first_interval, ..Config::default() };
     let mut detector = Detector::new(&config).expect("valid");
     let mut adaptive = AdaptiveThreshold::new(target_per_day, 8.0).expect("valid");
@@ -118,10 +146,9 @@ fn adaptive_mistakes_per_day(trace: &Trace, model: Model, target_per_day: f64) -
 #[test]
 fn adaptive_threshold_holds_its_target() {
     for network in [Network::Lan, Network::LossyWan, Network::GcPauses, Network::Diurnal] {
-        let trace = trace(network);
         for model in [Model::Normal, Model::Empirical] {
             let target = 1_000.0;
-            let made = adaptive_mistakes_per_day(&trace, model, target);
+            let made = adaptive_mistakes_per_day(network, model, target);
             assert!(
                 (target / 4.0..target * 4.0).contains(&made),
                 "{network:?}, {model:?}: {made:.0} a day, not {target}"
@@ -133,7 +160,8 @@ fn adaptive_threshold_holds_its_target() {
 #[test]
 fn meter_and_curve_agree_on_detection_time() {
     let constant = trace(Network::Constant);
-    let fixed = curve_of(&constant, "fixed timeout");
+    let curves = curves(link(Network::Constant), &["fixed timeout"]);
+    let fixed = curve(&curves, "fixed timeout");
     // The same by hand: on average half an interval since the latest was sent, 10 ms on the way.
     let mut meter = QosMeter::new(Duration::ZERO);
     let timeout = Duration::from_millis(102);

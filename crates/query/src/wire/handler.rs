@@ -324,7 +324,9 @@ pub(super) fn wire_error(error: QueryError) -> PgWireError {
         QueryError::Invalid { .. } | QueryError::Table { .. } => "42000",
         QueryError::NotReading(_) => "25006",
         QueryError::Forbidden(_) => "42501",
-        QueryError::Parameter { .. } | QueryError::NotAcceptable(_) => "22023",
+        QueryError::Parameter { .. } | QueryError::NotFound(_) | QueryError::NotAcceptable(_) => {
+            "22023"
+        }
         QueryError::TooManyQueries { .. } | QueryError::TooManyTailers { .. } => "53000",
         QueryError::Timeout(_) | QueryError::Cancelled => "57014",
         QueryError::Memory(_) => "53200",

@@ -7,4 +7,5 @@ mod logs;
 mod serving;
 mod sql;
 mod tail;
+mod traces;
 mod wire;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use thalweg_access::{Access, Audit, AuditEntry, Gate, Scope, TokenFile};
 use thalweg_edge::{Application, Edge, EdgeConfig, Tls};
 use thalweg_event::schema::{log_schema, rejected_schema};
+use thalweg_event::span::span_schema;
 use thalweg_event::{
     BatchContext, EventBatchBuilder, Fault, PriorityRules, RejectedBatchBuilder, envelope,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Serving {
     pub(crate) client: reqwest::Client,
     pub(crate) audited: mpsc::Receiver<AuditEntry>,
     logs: Arc<MemTable>,
+    spans: Arc<MemTable>,
     stop: CancellationToken,
     _data: TempDir,
 }
@@ -60,8 +62,10 @@ impl Serving {
         rejected.push("json", 3, &Fault("timestamp: required, but missing".into()), b"{\"x\":1}");
         let rejected = rejected.finish(START_SECS * NANOS_PER_SEC, Some("127.0.0.1"));
         let rejected = MemTable::try_new(rejected_schema(), vec![vec![rejected]]).unwrap();
+        let spans = Arc::new(MemTable::try_new(span_schema(), vec![vec![]]).unwrap());
         let tables = vec![
             NamedTable { name: "logs".into(), provider: logs.clone(), is_for_admins: false },
+            NamedTable { name: "spans".into(), provider: spans.clone(), is_for_admins: false },
             NamedTable {
                 name: "rejected".into(),
                 provider: Arc::new(rejected),
@@ -98,11 +102,15 @@ impl Serving {
         tokio::spawn(wire::serve(engine.clone(), listener, gate, stopped));
 
         let client = reqwest::Client::new();
-        Self { engine, http, postgres, live, client, audited, logs, stop, _data: data }
+        Self { engine, http, postgres, live, client, audited, logs, spans, stop, _data: data }
     }
 
     pub(crate) async fn add(&self, events: &[Value]) {
         self.logs.batches[0].write().await.push(batch(events));
+    }
+
+    pub(crate) async fn add_spans(&self, spans: RecordBatch) {
+        self.spans.batches[0].write().await.push(spans);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

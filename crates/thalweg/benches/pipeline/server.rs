@@ -27,6 +27,7 @@ impl BenchServer {
         for setting in [
             "listen.http=127.0.0.1:0",
             "listen.otlp_grpc=127.0.0.1:0",
+            "listen.syslog=127.0.0.1:0",
             "listen.postgres=127.0.0.1:0",
             "logging.json=true",
             "lake.maintenance_interval_secs=10",

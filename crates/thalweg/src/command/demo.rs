@@ -75,9 +75,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn introduce(addresses: &Addresses, args: &DemoArgs) {
-    let Addresses { http, otlp_grpc, postgres } = addresses;
+    let Addresses { http, otlp_grpc, syslog, postgres } = addresses;
     println!("thalweg demo: {} services of an online shop are logging", SERVICES.len());
-    println!("  HTTP http://{http}   OTLP/gRPC {otlp_grpc}   Postgres {postgres}\n");
+    println!(
+        "  HTTP http://{http}   OTLP/gRPC {otlp_grpc}   syslog {syslog}   Postgres {postgres}\n"
+    );
     println!("Try, in another terminal:");
     let url = if http.port() == 7070 { String::new() } else { format!(" --url http://{http}") };
     for sql in [

@@ -18,6 +18,7 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         tracing::info!(
             http = %addresses.http,
             otlp_grpc = %addresses.otlp_grpc,
+            syslog = %addresses.syslog,
             postgres = %addresses.postgres,
             data_dir = %config.data_dir.display(),
             "ready"

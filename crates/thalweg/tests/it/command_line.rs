@@ -44,6 +44,7 @@ fn schemas_and_completions_are_printed() {
         text(&output.stdout)
     };
     assert!(output(&["schema"]).contains("trace_id"));
+    assert!(output(&["schema", "spans"]).contains("parent_span_id"));
     let config: serde_json::Value = serde_json::from_str(&output(&["schema", "config"])).unwrap();
     assert!(config["properties"]["listen"].is_object(), "{config}");
     let openapi: serde_json::Value = serde_json::from_str(&output(&["schema", "openapi"])).unwrap();
@@ -51,6 +52,8 @@ fn schemas_and_completions_are_printed() {
         "/api/v1/logs",
         "/api/v1/sql",
         "/v1/logs",
+        "/v1/traces",
+        "/api/v1/traces/{trace_id}",
         "/api/v1/logs/tail",
         "/healthz",
         "/readyz",
@@ -65,7 +68,7 @@ fn schemas_and_completions_are_printed() {
 fn a_short_demonstration_checks_itself() {
     let mut command = thalweg();
     command.args(["demo", "--for", "10s", "--rate", "100"]);
-    for listen in ["http", "otlp_grpc", "postgres"] {
+    for listen in ["http", "otlp_grpc", "syslog", "postgres"] {
         command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
     }
     let output = command.output().unwrap();

@@ -8,4 +8,5 @@ mod crash;
 mod hostile;
 mod http;
 mod server;
+mod syslog;
 mod weblog;

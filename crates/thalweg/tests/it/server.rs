@@ -18,6 +18,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) http: String,
     pub(crate) otlp_grpc: String,
+    pub(crate) syslog: String,
     pub(crate) postgres: String,
 }
 
@@ -63,7 +64,7 @@ impl Server {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        for listen in ["http", "otlp_grpc", "postgres"] {
+        for listen in ["http", "otlp_grpc", "syslog", "postgres"] {
             command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
         }
         command.args(["--set", "logging.json=true"]);
@@ -89,6 +90,7 @@ impl Server {
             process,
             http: format!("http://{}", address("http")),
             otlp_grpc: address("otlp_grpc"),
+            syslog: address("syslog"),
             postgres: address("postgres"),
         }
     }

@@ -43,6 +43,14 @@ impl Any<'_> {
         }
     }
 
+    /// The value if it is an array or a list of keys and values.
+    pub(super) fn as_json(&self) -> Option<&str> {
+        match self {
+            Self::Json(json) => Some(json),
+            _ => None,
+        }
+    }
+
     pub(super) fn to_json(&self) -> String {
         let mut out = Vec::new();
         self.as_attribute().write(&mut out);

@@ -1,6 +1,8 @@
 //! OTLP in JSON (OTLP Specification, "JSON Protobuf Encoding"): names in lower camel case, ids in
 //! hexadecimal, 64-bit numbers as text or number, unknown members ignored, null the same as absent.
 
+mod span;
+
 use std::{borrow::Cow, str::FromStr};
 
 use thalweg_event::{
@@ -10,43 +12,82 @@ use thalweg_event::{
 
 use super::{
     any::{Any, MAX_NESTING, Nested, deeper},
-    record::{Header, Id, Scope},
+    record::{Entity, Header, Id, Scope, entity},
 };
 use crate::decode::{Sink, Unreadable, lines::utf8};
 
-/// Reads an `ExportLogsServiceRequest`.
-pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
-    let text = utf8(body).map_err(|fault| Unreadable(fault.0))?;
-    let mut cursor = Cursor::new(text);
-    read_request(&mut cursor, sink)
-        .and_then(|()| cursor.end())
-        .map_err(|error| Unreadable(format!("body: expected OTLP in JSON, but {error}")))
+/// Names of the members of an export request that lead to its records.
+struct Names {
+    of_resources: &'static str,
+    of_scopes: &'static str,
+    records: &'static str,
 }
 
-fn read_request(cursor: &mut Cursor<'_>, sink: &mut Sink<'_>) -> Result<(), Malformed> {
-    each_member(cursor, |name, cursor| match name {
-        "resourceLogs" => each_element(cursor, |cursor| read_resource_logs(cursor, sink)),
-        _ => cursor.pass_over(),
+/// Reads an `ExportLogsServiceRequest`.
+pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
+    const NAMES: Names =
+        Names { of_resources: "resourceLogs", of_scopes: "scopeLogs", records: "logRecords" };
+    each_record(&NAMES, body, |record, entity| {
+        sink.record(record.as_bytes(), |row| {
+            let (resource, scope) = entity?;
+            row.resource(resource);
+            read_record(record, scope, row)
+        });
     })
 }
 
-fn read_resource_logs(cursor: &mut Cursor<'_>, sink: &mut Sink<'_>) -> Result<(), Malformed> {
+/// Reads an `ExportTraceServiceRequest`.
+pub(in crate::decode) fn decode_spans(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
+    const NAMES: Names =
+        Names { of_resources: "resourceSpans", of_scopes: "scopeSpans", records: "spans" };
+    each_record(&NAMES, body, |span, entity| {
+        sink.span(span.as_bytes(), |row| {
+            let (resource, scope) = entity?;
+            row.resource(resource);
+            span::read(span, scope, row)
+        });
+    })
+}
+
+/// Calls `take` with each record of an export request.
+fn each_record<'t>(
+    names: &Names,
+    body: &'t [u8],
+    mut take: impl FnMut(&'t str, Entity<'_>),
+) -> Result<(), Unreadable> {
+    let text = utf8(body).map_err(|fault| Unreadable(fault.0))?;
+    let mut cursor = Cursor::new(text);
+    each_member(&mut cursor, |name, cursor| match name {
+        _ if name == names.of_resources => {
+            each_element(cursor, |cursor| each_record_of_resource(names, cursor, &mut take))
+        }
+        _ => cursor.pass_over(),
+    })
+    .and_then(|()| cursor.end())
+    .map_err(|error| Unreadable(format!("body: expected OTLP in JSON, but {error}")))
+}
+
+fn each_record_of_resource<'t>(
+    names: &Names,
+    cursor: &mut Cursor<'t>,
+    take: &mut impl FnMut(&'t str, Entity<'_>),
+) -> Result<(), Malformed> {
     // The resource may stand after the records that it is of.
-    let (mut resource, mut schema_url, mut scope_logs) = (None, None, None);
+    let (mut resource, mut schema_url, mut of_scopes) = (None, None, None);
     each_member(cursor, |name, cursor| {
         let place = cursor.clone();
         let value = cursor.value()?;
         match name {
             "resource" => resource = Some(value),
             "schemaUrl" => schema_url = Some(value),
-            "scopeLogs" => scope_logs = Some(place),
+            _ if name == names.of_scopes => of_scopes = Some(place),
             _ => {}
         }
         Ok::<(), Malformed>(())
     })?;
     let resource = read_resource(resource, schema_url);
-    let Some(mut scope_logs) = scope_logs else { return Ok(()) };
-    each_element(&mut scope_logs, |cursor| read_scope_logs(cursor, &resource, sink))
+    let Some(mut of_scopes) = of_scopes else { return Ok(()) };
+    each_element(&mut of_scopes, |cursor| each_record_of_scope(names, cursor, &resource, take))
 }
 
 fn read_resource(
@@ -74,10 +115,11 @@ fn read_resource(
     Ok(read)
 }
 
-fn read_scope_logs(
-    cursor: &mut Cursor<'_>,
+fn each_record_of_scope<'t>(
+    names: &Names,
+    cursor: &mut Cursor<'t>,
     resource: &Result<Resource, Fault>,
-    sink: &mut Sink<'_>,
+    take: &mut impl FnMut(&'t str, Entity<'_>),
 ) -> Result<(), Malformed> {
     let (mut scope, mut schema_url, mut records) = (None, None, None);
     each_member(cursor, |name, cursor| {
@@ -86,7 +128,7 @@ fn read_scope_logs(
         match name {
             "scope" => scope = Some(value),
             "schemaUrl" => schema_url = Some(value),
-            "logRecords" => records = Some(place),
+            _ if name == names.records => records = Some(place),
             _ => {}
         }
         Ok::<(), Malformed>(())
@@ -94,11 +136,7 @@ fn read_scope_logs(
     let scope = read_scope(scope, schema_url);
     let Some(mut records) = records else { return Ok(()) };
     each_element(&mut records, |cursor| {
-        let record = cursor.value()?.raw();
-        sink.record(record.as_bytes(), |row| {
-            row.resource(resource.as_ref().map_err(Clone::clone)?);
-            read_record(record, scope.as_ref().map_err(Clone::clone)?, row)
-        });
+        take(cursor.value()?.raw(), entity(resource, &scope));
         Ok(())
     })
 }

@@ -1,34 +1,60 @@
 //! OTLP in protobuf, walked on the wire: no message is ever built.
 //!
-//! Field numbers are those of `opentelemetry/proto/{collector/logs,logs,common,resource}/v1`.
+//! Field numbers are those of `opentelemetry/proto/{collector/logs,logs,trace,common,resource}/v1`.
 
-mod wire;
+mod span;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use thalweg_event::{Fault, Resource, Row};
 
 use super::{
     any::{Any, MAX_NESTING, Nested, deeper},
-    record::{Header, Id, Scope},
+    record::{Entity, Header, Id, Scope, entity},
 };
-use crate::decode::{Sink, Unreadable};
-use wire::fields;
+use crate::decode::{Sink, Unreadable, wire::fields};
 
 /// Reads an `ExportLogsServiceRequest`.
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
-    let unreadable = |fault| Unreadable(format!("body: expected OTLP in protobuf, but {fault}"));
-    request(body, sink).map_err(unreadable)
+    each_record(body, |record, entity| {
+        sink.record(record, |row| {
+            let (resource, scope) = entity?;
+            row.resource(resource);
+            read_record(record, scope, row)
+        });
+    })
 }
 
-fn request(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
-    for field in fields(bytes) {
-        let (1, resource_logs) = field? else { continue };
-        read_resource_logs(resource_logs.bytes()?, sink)?;
-    }
-    Ok(())
+/// Reads an `ExportTraceServiceRequest`.
+pub(in crate::decode) fn decode_spans(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
+    each_record(body, |span, entity| {
+        sink.span(span, |row| {
+            let (resource, scope) = entity?;
+            row.resource(resource);
+            span::read(span, scope, row)
+        });
+    })
 }
 
-fn read_resource_logs(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
+/// Calls `take` with each record of an export request, whose field numbers are the same for all
+/// signals.
+fn each_record<'b>(
+    body: &'b [u8],
+    mut take: impl FnMut(&'b [u8], Entity<'_>),
+) -> Result<(), Unreadable> {
+    let mut read = || -> Result<(), Fault> {
+        for field in fields(body) {
+            let (1, of_resource) = field? else { continue };
+            each_record_of_resource(of_resource.bytes()?, &mut take)?;
+        }
+        Ok(())
+    };
+    read().map_err(|fault| Unreadable(format!("body: expected OTLP in protobuf, but {fault}")))
+}
+
+fn each_record_of_resource<'b>(
+    bytes: &'b [u8],
+    take: &mut impl FnMut(&'b [u8], Entity<'_>),
+) -> Result<(), Fault> {
     // The resource may stand after the records that it is of.
     let mut resource = Ok(Resource::default());
     for field in fields(bytes) {
@@ -43,8 +69,8 @@ fn read_resource_logs(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), Fault> {
         };
     }
     for field in fields(bytes) {
-        let (2, scope_logs) = field? else { continue };
-        read_scope_logs(scope_logs.bytes()?, &resource, sink)?;
+        let (2, of_scope) = field? else { continue };
+        each_record_of_scope(of_scope.bytes()?, &resource, take)?;
     }
     Ok(())
 }
@@ -63,10 +89,10 @@ fn read_resource(bytes: &[u8], mut resource: Resource) -> Result<Resource, Fault
     Ok(resource)
 }
 
-fn read_scope_logs(
-    bytes: &[u8],
+fn each_record_of_scope<'b>(
+    bytes: &'b [u8],
     resource: &Result<Resource, Fault>,
-    sink: &mut Sink<'_>,
+    take: &mut impl FnMut(&'b [u8], Entity<'_>),
 ) -> Result<(), Fault> {
     let mut scope = Ok(Scope::default());
     for field in fields(bytes) {
@@ -82,11 +108,7 @@ fn read_scope_logs(
     }
     for field in fields(bytes) {
         let (2, record) = field? else { continue };
-        let record = record.bytes()?;
-        sink.record(record, |row| {
-            row.resource(resource.as_ref().map_err(Clone::clone)?);
-            read_record(record, scope.as_ref().map_err(Clone::clone)?, row)
-        });
+        take(record.bytes()?, entity(resource, &scope));
     }
     Ok(())
 }

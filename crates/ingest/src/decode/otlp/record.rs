@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use thalweg_event::{AttributeValue, Fault, Row, Severity};
+use thalweg_event::{AttributeValue, Fault, Resource, Row, Severity, json};
 
 use super::any::Any;
 use crate::decode::name_service;
@@ -71,16 +71,41 @@ impl Header<'_> {
     }
 }
 
-/// What an instrumentation scope adds to each of its records, keys with their values as JSON.
+/// Who made a record: the fault, if one could not be read, is of each of its records.
+pub(super) type Entity<'e> = Result<(&'e Resource, &'e Scope), Fault>;
+
+pub(super) fn entity<'e>(
+    resource: &'e Result<Resource, Fault>,
+    scope: &'e Result<Scope, Fault>,
+) -> Entity<'e> {
+    Ok((resource.as_ref().map_err(Clone::clone)?, scope.as_ref().map_err(Clone::clone)?))
+}
+
+/// What an instrumentation scope adds to each of its records.
 #[derive(Default)]
 pub(super) struct Scope {
+    /// Keys with the prefix that they have on logs, and their values as JSON.
     attributes: Vec<(String, String)>,
+    /// The same as a JSON object, without the prefix.
+    json: Vec<u8>,
 }
 
 impl Scope {
     /// Adds `otel.scope.{key}`.
     pub(super) fn attribute(&mut self, key: &str, value: &Any<'_>) {
-        self.attributes.push((format!("otel.scope.{key}"), value.to_json()));
+        let value = value.to_json();
+        if self.json.pop().is_none() {
+            self.json.push(b'{');
+        }
+        json::write_key(&mut self.json, key);
+        self.json.extend_from_slice(value.as_bytes());
+        self.json.push(b'}');
+        self.attributes.push((format!("otel.scope.{key}"), value));
+    }
+
+    /// The scope as a JSON object, if it says anything.
+    pub(super) fn json(&self) -> Option<&str> {
+        std::str::from_utf8(&self.json).ok().filter(|json| !json.is_empty())
     }
 
     /// Adds `otel.scope.{key}`; an empty text is none, as in protobuf.

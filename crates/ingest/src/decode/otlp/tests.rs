@@ -1,5 +1,7 @@
 //! Both encodings against the message types of `opentelemetry-proto`.
 
+mod spans;
+
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
     common::v1::{

@@ -3,8 +3,8 @@
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use thalweg_event::Fault;
 
-/// The fields of the message `bytes` with their numbers; groups, which OTLP has none of, are
-/// skipped.
+/// The fields of the message `bytes` with their numbers; groups, which no format here has,
+/// are skipped.
 pub(super) fn fields(bytes: &[u8]) -> Fields<'_> {
     Fields { rest: bytes }
 }
