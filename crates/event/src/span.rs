@@ -347,8 +347,12 @@ impl SpanRow<'_, '_> {
 
     /// Whether a service was named, by the span or by the context.
     pub fn has_service(&self) -> bool {
-        let builder = &self.builder;
-        builder.facets.service.get().or(builder.context.default_service).is_some()
+        self.service_name().is_some()
+    }
+
+    /// The service the span is of, as named so far by it or else by the context.
+    pub fn service_name(&self) -> Option<&str> {
+        self.builder.facets.service.get().or(self.builder.context.default_service)
     }
 
     /// Adds what follows from the rest — id, duration — and keeps the span.

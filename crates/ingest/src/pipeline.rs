@@ -11,7 +11,10 @@ use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
-use thalweg_event::{BatchContext, Fault, PriorityRules, schema::topic};
+use thalweg_event::{
+    BatchContext, Fault, PriorityRules,
+    schema::{column, topic},
+};
 use thalweg_log::{Log, LogError};
 use tokio::sync::Semaphore;
 

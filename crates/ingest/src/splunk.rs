@@ -300,7 +300,7 @@ fn refuse(error: &IngestError) -> Response {
         | IngestError::TooSlow(_)
         | IngestError::TwinFailed
         | IngestError::Log(LogError::StorageFull(_) | LogError::Unavailable { .. }) => Code::Busy,
-        IngestError::Log(_) | IngestError::Internal => Code::InternalError,
+        IngestError::Log(_) | IngestError::NoGate(_) | IngestError::Internal => Code::InternalError,
         IngestError::Unreadable(_) | IngestError::TooLarge { .. } | IngestError::Unsupported(_) => {
             Code::InvalidDataFormat
         }
