@@ -19,6 +19,10 @@ use crate::spec::DATE_COLUMN;
 use crate::table::{Table, stopped};
 
 const HOUR_MILLIS: i64 = 3_600_000;
+/// Flushes worth of rows that the writer may have before it without being behind.
+const FLUSHES_BEHIND: u64 = 2;
+/// Files of a table after which compaction no longer waits for the writer.
+const MAX_FILES_BEHIND: usize = 1024;
 /// A file younger than this may be one that a commit under way is about to add.
 const MIN_VACUUM_AGE_SECS: u64 = 300;
 
@@ -60,7 +64,7 @@ pub(crate) async fn maintain(table: &Arc<Table>, now_unix_millis: i64) -> Result
     let mut done = Maintained::default();
     table.refresh().await?;
     done.files_expired = expire(table, today).await?;
-    while compact_once(table, today).await? {
+    while !must_yield(table)? && compact_once(table, today).await? {
         done.compactions += 1;
     }
     let keep_since = now_unix_millis - i64::from(table.config.delta_log_hours) * HOUR_MILLIS;
@@ -74,6 +78,14 @@ pub(crate) async fn maintain(table: &Arc<Table>, now_unix_millis: i64) -> Result
     metrics::counter!("thalweg_lake_vacuumed_files_total", &label())
         .increment(done.files_vacuumed as u64);
     Ok(done)
+}
+
+/// Whether compaction is to leave the machine to the writer, which is behind: what it has not
+/// committed costs queries more than files that are small. Only for as long as these are few.
+fn must_yield(table: &Table) -> Result<bool> {
+    let current = table.snapshots.current();
+    let is_behind = table.lag(&current)? > FLUSHES_BEHIND * table.config.flush_rows as u64;
+    Ok(is_behind && current.files.len() < MAX_FILES_BEHIND)
 }
 
 /// Drops the dates that are `retention_days` past.

@@ -251,6 +251,15 @@ impl Table {
         self.delta.lock().await.checkpoint(interval, keep_since_unix_millis).await
     }
 
+    /// Offsets that the log has and `snapshot` does not cover.
+    pub(crate) fn lag(&self, snapshot: &Snapshot) -> Result<u64> {
+        let behind = snapshot
+            .offsets
+            .iter()
+            .map(|(at, &offset)| Ok(self.log.offsets(at.clone())?.end.saturating_sub(offset)));
+        behind.sum()
+    }
+
     /// Tells the log which rows neither the table nor a running query needs any more.
     pub(crate) async fn release_log(&self) -> Result<()> {
         let group = format!("lake/{}", self.spec.name);

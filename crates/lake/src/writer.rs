@@ -140,11 +140,8 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
         let age_millis = Utc::now().timestamp_millis().saturating_sub(oldest);
         metrics::gauge!("thalweg_lake_lag_seconds", &label()).set(age_millis as f64 / 1e3);
     }
-    let covered = table.snapshots.current();
-    let behind = covered.offsets.iter().map(|(at, &offset)| {
-        table.log.offsets(at.clone()).map_or(0, |range| range.end.saturating_sub(offset))
-    });
-    metrics::gauge!("thalweg_lake_lag_rows", &label()).set(behind.sum::<u64>() as f64);
+    let lag = table.lag(&table.snapshots.current())?;
+    metrics::gauge!("thalweg_lake_lag_rows", &label()).set(lag as f64);
     Ok(())
 }
 

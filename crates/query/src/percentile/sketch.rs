@@ -294,7 +294,8 @@ mod tests {
         values.extend([f64::INFINITY, f64::NAN, f64::NEG_INFINITY]);
         let sketch = sketch(&values);
         assert_eq!(sketch.percentile(0.0), Some(f64::NEG_INFINITY));
-        assert_eq!(sketch.percentile(0.5), Some(1.0));
+        let median = sketch.percentile(0.5).unwrap();
+        assert!((1.0..1.0 + 1.0 / 128.0).contains(&median), "{median}");
         assert_eq!(sketch.percentile(0.99), Some(f64::INFINITY));
         assert!(sketch.percentile(1.0).unwrap().is_nan());
     }

@@ -13,6 +13,7 @@ use thalweg_edge::{Tls, TlsFiles};
 use thalweg_query::QueryConfig;
 
 use crate::serving::{Serving, batch, event};
+use crate::traces::{Span, TRACE, spans};
 
 /// Numbers in the messages of the one service, words in those of the other: what converts all
 /// messages to numbers fails on rows of the other.
@@ -97,8 +98,8 @@ async fn a_limited_token_reads_its_services_rows_and_learns_nothing_of_others() 
             json!([[19]]),
         ),
         (
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
-            json!([["logs"]]),
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1",
+            json!([["logs"], ["spans"]]),
         ),
         (
             "SELECT relname FROM pg_catalog.pg_class WHERE relname IN ('logs', 'rejected', 'audit')",
@@ -132,6 +133,26 @@ async fn others_see_what_their_scope_says() {
     assert_eq!((status, &answer["error"]["code"]), (403, &json!("permission_denied")));
     let nobody = world.serving.client.post(world.serving.url("/api/v1/sql")).send().await.unwrap();
     assert_eq!(nobody.status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_shows_a_limited_token_its_services_part() {
+    let world = World::new(None).await;
+    let shop = Span { service: "shop", id: 1, parent: None, from: 0, to: 9 };
+    let bank = Span { service: "bank", id: 2, parent: Some(1), from: 1, to: 2 };
+    let within_bank = Span { service: "shop", id: 3, parent: Some(2), from: 1, to: 2 };
+    world.serving.add_spans(spans(&[shop, bank, within_bank])).await;
+    let trace = async |token: &Token| -> (u16, Value) {
+        let path = format!("/api/v1/traces/{TRACE}");
+        let request = world.serving.client.get(world.serving.url(&path)).bearer_auth(token);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    };
+    let (_, seen) = trace(&world.limited).await;
+    assert_eq!((&seen["services"], &seen["spans"]), (&json!(["shop"]), &json!(2)), "{seen}");
+    assert!(!seen.to_string().contains("bank"), "{seen}");
+    assert_eq!(trace(&world.unlimited).await.1["services"], json!(["bank", "shop"]));
+    assert_eq!(trace(&world.ingest).await.0, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]

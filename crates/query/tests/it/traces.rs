@@ -8,19 +8,19 @@ use thalweg_query::QueryConfig;
 
 use crate::serving::{START_SECS, Serving, event};
 
-const TRACE: &str = "abababababababababababababababab";
+pub(crate) const TRACE: &str = "abababababababababababababababab";
 const NANOS_PER_SEC: i64 = 1_000_000_000;
 
-struct Span {
-    service: &'static str,
-    id: u8,
-    parent: Option<u8>,
+pub(crate) struct Span {
+    pub(crate) service: &'static str,
+    pub(crate) id: u8,
+    pub(crate) parent: Option<u8>,
     /// Seconds after the start.
-    from: i64,
-    to: i64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
-fn spans(spans: &[Span]) -> RecordBatch {
+pub(crate) fn spans(spans: &[Span]) -> RecordBatch {
     let rules = PriorityRules::default();
     let context = BatchContext::new(START_SECS * NANOS_PER_SEC, &rules, [7; 10]);
     let mut builder = SpanBatchBuilder::new(context);
