@@ -29,6 +29,7 @@ mod spec;
 mod statistics;
 mod table;
 mod tail;
+mod tail_index;
 mod tail_pruning;
 mod writer;
 

@@ -16,6 +16,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use thalweg_log::LogError;
 
+use crate::error::LakeError;
 use crate::scan;
 use crate::snapshot::{DataFile, Snapshot};
 use crate::table::{LakeTable, Table};
@@ -52,7 +53,9 @@ impl TableProvider for LakeTable {
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
-        let (snapshot, tails) = consistent(table).await?;
+        let predicate = scan::predicate(session, &table.schema, filters)?;
+        let pruning = TailPruning::new(Arc::clone(&table.spec), predicate);
+        let (snapshot, tails) = consistent(table, &pruning).await?;
         let columns: Arc<[usize]> = match projection {
             Some(columns) => columns.as_slice().into(),
             None => (0..table.schema.fields().len()).collect(),
@@ -71,11 +74,9 @@ impl TableProvider for LakeTable {
             }
         }
         if !tails.is_empty() {
-            let predicate = scan::predicate(session, &table.schema, filters)?;
-            let pruning = TailPruning::new(Arc::clone(&table.spec), predicate);
             let table = Arc::clone(table);
             let schema = Arc::clone(&schema);
-            let tail = TailExec::new(table, snapshot, tails, pruning, columns, schema)?;
+            let tail = TailExec::new(table, snapshot, tails, pruning, columns, schema);
             inputs.push(Arc::new(tail));
         }
         if inputs.is_empty() {
@@ -86,13 +87,20 @@ impl TableProvider for LakeTable {
 }
 
 /// A version of the table and all rows the log has behind it.
-async fn consistent(table: &Table) -> QueryResult<(Arc<Snapshot>, Vec<Tail>)> {
+async fn consistent(
+    table: &Table,
+    pruning: &TailPruning,
+) -> QueryResult<(Arc<Snapshot>, Vec<Tail>)> {
     let mut attempt = 1;
     loop {
         let snapshot = table.snapshots.current();
-        match tail::read(table, &snapshot).await {
+        match tail::read(table, &snapshot, pruning).await {
             Ok(tails) => return Ok((snapshot, tails)),
-            Err(LogError::OffsetOutOfRange { .. }) if attempt < SNAPSHOT_ATTEMPTS => attempt += 1,
+            Err(LakeError::Log(LogError::OffsetOutOfRange { .. }))
+                if attempt < SNAPSHOT_ATTEMPTS =>
+            {
+                attempt += 1
+            }
             Err(error) => return Err(DataFusionError::External(error.into())),
         }
     }

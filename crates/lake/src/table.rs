@@ -21,6 +21,7 @@ use crate::error::{LakeError, Result};
 use crate::maintenance::{self, Maintained};
 use crate::snapshot::{Offsets, Snapshot, Snapshots};
 use crate::spec::TableSpec;
+use crate::tail_index::{self, TailIndex};
 use crate::writer;
 
 /// How often [`LakeTable::flush`] reminds the writer of rows that were still on their way to it.
@@ -48,6 +49,7 @@ pub(crate) struct Table {
     pub schema: SchemaRef,
     pub log: Arc<dyn Log>,
     pub snapshots: Snapshots,
+    pub tail_index: TailIndex,
     /// Asks the writer to commit what it has.
     pub flush_now: Notify,
     delta: tokio::sync::Mutex<DeltaLog>,
@@ -70,6 +72,7 @@ impl LakeTable {
         let tasks = vec![
             tokio::spawn(writer::run(Arc::clone(&table), stop.subscribe())),
             tokio::spawn(maintenance::run(Arc::clone(&table), stop.subscribe())),
+            tokio::spawn(tail_index::run(Arc::clone(&table), stop.subscribe())),
         ];
         Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
     }
@@ -200,6 +203,7 @@ impl Table {
             root,
             log,
             snapshots: Snapshots::new(first),
+            tail_index: TailIndex::default(),
             flush_now: Notify::new(),
             delta: tokio::sync::Mutex::new(delta),
         };
@@ -274,6 +278,7 @@ impl Table {
     fn publish(&self, next: Snapshot) {
         let table = self.spec.name.clone();
         metrics::gauge!("thalweg_lake_files", "table" => table).set(next.files.len() as f64);
+        self.tail_index.release(&next.offsets);
         self.snapshots.publish(next);
     }
 }

@@ -1,5 +1,6 @@
 //! Rows the log has and the table's files do not have yet.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,12 +23,13 @@ use datafusion::physical_plan::{
 };
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use thalweg_log::{LogError, Offset, TopicPartition};
+use thalweg_log::{LogError, TopicPartition};
 
 use crate::conform::{batch_bytes, conform, to_table};
 use crate::error::Result;
 use crate::snapshot::Snapshot;
 use crate::table::Table;
+use crate::tail_index::Range;
 use crate::tail_pruning::TailPruning;
 
 /// Rows read from the log at a time.
@@ -40,43 +42,52 @@ pub(crate) struct Tail {
     /// Rows at hand, with the topic's columns.
     batches: Vec<RecordBatch>,
     /// Offsets still to be read: more than a query may hold in memory.
-    rest: Option<(Offset, Offset)>,
+    rest: VecDeque<Range>,
 }
 
-/// What the log has behind `snapshot` now, by partition; partitions without rows are left out.
+/// What of the log behind `snapshot` may hold what `pruning` looks for, by partition; partitions
+/// without such rows are left out.
 ///
 /// # Errors
 /// [`LogError::OffsetOutOfRange`] when the log no longer has what `snapshot` does not cover:
 /// a newer version does cover it.
-pub(crate) async fn read(table: &Table, snapshot: &Snapshot) -> Result<Vec<Tail>, LogError> {
+pub(crate) async fn read(
+    table: &Table,
+    snapshot: &Snapshot,
+    pruning: &TailPruning,
+) -> Result<Vec<Tail>> {
     let budget = table.config.tail_bytes / snapshot.offsets.len().max(1);
     let mut tails = vec![];
     for (at, &from) in &snapshot.offsets {
         let end = table.log.offsets(at.clone())?.end;
-        let mut tail = Tail { at: at.clone(), batches: vec![], rest: None };
-        let (mut next, mut bytes) = (from, 0);
-        while next < end && bytes < budget {
-            let (batches, reached) = step(table, at, next, end).await?;
-            bytes += batches.iter().map(batch_bytes).sum::<usize>();
-            tail.batches.extend(batches);
-            next = reached;
+        let mut rest = VecDeque::from(table.tail_index.ranges(at, (from, end), pruning)?);
+        let (mut batches, mut bytes) = (vec![], 0);
+        while bytes < budget
+            && let Some(range) = rest.pop_front()
+        {
+            let (read, more) = step(table, at, range).await?;
+            if let Some(more) = more {
+                rest.push_front(more);
+            }
+            let read = pruning.keep(read)?;
+            bytes += read.iter().map(batch_bytes).sum::<usize>();
+            batches.extend(read);
         }
-        tail.rest = (next < end).then_some((next, end));
-        if tail.rest.is_some() || !tail.batches.is_empty() {
-            tails.push(tail);
+        if !rest.is_empty() || !batches.is_empty() {
+            tails.push(Tail { at: at.clone(), batches, rest });
         }
     }
     Ok(tails)
 }
 
-/// Rows from `from` on that the table will take, and where to go on.
+/// Rows at the beginning of `range` that the table will take, and what is left of the range.
 async fn step(
     table: &Table,
     at: &TopicPartition,
-    from: Offset,
-    end: Offset,
-) -> Result<(Vec<RecordBatch>, Offset), LogError> {
-    let entries = table.log.read(at.clone(), from, READ_BYTES).await?;
+    Range { from, end, bytes }: Range,
+) -> Result<(Vec<RecordBatch>, Option<Range>), LogError> {
+    let at_most = bytes.map_or(READ_BYTES, |bytes| bytes.min(READ_BYTES));
+    let entries = table.log.read(at.clone(), from, at_most).await?;
     let entries = entries.into_iter().take_while(|entry| entry.offset < end);
     let (mut batches, mut next) = (vec![], from);
     for entry in entries {
@@ -89,7 +100,8 @@ async fn step(
         next = entry.next_offset;
     }
     // A log that has nothing before its own end is at its end.
-    Ok((batches, if next == from { end } else { next }))
+    let more = from < next && next < end;
+    Ok((batches, more.then_some(Range { from: next, end, bytes })))
 }
 
 /// Serves [`Tail`]s to a query, each as one partition.
@@ -108,14 +120,11 @@ impl TailExec {
     pub(crate) fn new(
         table: Arc<Table>,
         snapshot: Arc<Snapshot>,
-        mut tails: Vec<Tail>,
+        tails: Vec<Tail>,
         pruning: TailPruning,
         projection: Arc<[usize]>,
         schema: SchemaRef,
-    ) -> QueryResult<Self> {
-        for tail in &mut tails {
-            tail.batches = pruning.keep(std::mem::take(&mut tail.batches))?;
-        }
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(tails.len()),
@@ -123,7 +132,7 @@ impl TailExec {
             Boundedness::Bounded,
         );
         let (properties, metrics) = (Arc::new(properties), ExecutionPlanMetricsSet::new());
-        Ok(Self { table, pruning, snapshot, tails, projection, properties, metrics })
+        Self { table, pruning, snapshot, tails, projection, properties, metrics }
     }
 
     fn rows(&self, partition: Option<usize>) -> Precision<usize> {
@@ -132,31 +141,32 @@ impl TailExec {
             None => &self.tails[..],
         };
         let rows = tails.iter().flat_map(|tail| &tail.batches).map(RecordBatch::num_rows).sum();
-        match tails.iter().any(|tail| tail.rest.is_some()) {
+        match tails.iter().any(|tail| !tail.rest.is_empty()) {
             true => Precision::Inexact(rows),
             false => Precision::Exact(rows),
         }
     }
 }
 
-/// Reads offsets `from..end` a step at a time.
+/// Reads `ranges` a step at a time.
 fn read_on(
     table: Arc<Table>,
     pruning: TailPruning,
     at: TopicPartition,
-    (from, end): (Offset, Offset),
+    ranges: VecDeque<Range>,
 ) -> BoxStream<'static, QueryResult<RecordBatch>> {
-    let steps = stream::try_unfold(from, move |from| {
+    let steps = stream::try_unfold(ranges, move |mut ranges| {
         let (table, pruning, at) = (Arc::clone(&table), pruning.clone(), at.clone());
         async move {
-            if from >= end {
-                return Ok::<_, DataFusionError>(None);
-            }
-            let (batches, next) = step(&table, &at, from, end)
+            let Some(range) = ranges.pop_front() else { return Ok(None) };
+            let (batches, more) = step(&table, &at, range)
                 .await
                 .map_err(|error| DataFusionError::External(error.into()))?;
+            if let Some(more) = more {
+                ranges.push_front(more);
+            }
             let batches = pruning.keep(batches)?;
-            Ok(Some((stream::iter(batches.into_iter().map(Ok)), next)))
+            Ok::<_, DataFusionError>(Some((stream::iter(batches.into_iter().map(Ok)), ranges)))
         }
     });
     steps.try_flatten().boxed()
@@ -206,10 +216,8 @@ impl ExecutionPlan for TailExec {
         let tail = self.tails[partition].clone();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let at_hand = stream::iter(tail.batches.into_iter().map(Ok));
-        let rest = tail
-            .rest
-            .map(|range| read_on(Arc::clone(&self.table), self.pruning.clone(), tail.at, range));
-        let rows = at_hand.chain(stream::iter(rest).flatten());
+        let rest = read_on(Arc::clone(&self.table), self.pruning.clone(), tail.at, tail.rest);
+        let rows = at_hand.chain(rest);
         let (table, projection, schema) =
             (Arc::clone(&self.table), Arc::clone(&self.projection), self.schema());
         let snapshot = Arc::clone(&self.snapshot);
@@ -239,7 +247,7 @@ impl ExecutionPlan for TailExec {
 
 impl DisplayAs for TailExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let streamed = self.tails.iter().filter(|tail| tail.rest.is_some()).count();
+        let streamed = self.tails.iter().filter(|tail| !tail.rest.is_empty()).count();
         write!(f, "TailExec: rows={}, partitions={}", self.rows(None), self.tails.len())?;
         if streamed > 0 { write!(f, ", streamed={streamed}") } else { Ok(()) }
     }

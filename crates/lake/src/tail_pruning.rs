@@ -1,4 +1,4 @@
-//! Leaves out batches of the tail that cannot hold rows a query asks for.
+//! Tells which batches of the tail cannot hold rows a query asks for.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StringViewArray,
     TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::compute::{max, max_string, min, min_string};
+use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, Int32Type, TimestampMicrosecondType};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, Result as QueryResult, ScalarValue};
@@ -15,8 +15,50 @@ use datafusion::physical_optimizer::pruning::PruningPredicate;
 
 use crate::spec::TableSpec;
 
-/// Chooses batches by the bounds of their times and by the values in their dictionaries, which
-/// are few and at hand.
+/// Bytes of distinct values of a column that a summary keeps; of more it knows nothing.
+const MAX_VALUES_BYTES: usize = 2 << 10;
+
+/// A batch in short: the bounds of its times, and the values in its dictionaries, which are few
+/// and at hand.
+pub(crate) struct Summary {
+    rows: u64,
+    times: Option<(i64, i64)>,
+    /// By column of the topic; `None` for those that are not summed up.
+    columns: Vec<Option<Values>>,
+}
+
+struct Values {
+    /// Ascending; possibly some that no row has.
+    distinct: Vec<Box<str>>,
+    nulls: u64,
+}
+
+impl Summary {
+    /// Sums up a batch that has the topic's schema.
+    pub(crate) fn of(spec: &TableSpec, batch: &RecordBatch) -> Self {
+        let times = batch.schema_ref().index_of(&spec.time_column).ok().and_then(|index| {
+            let times = batch.column(index).as_primitive_opt::<TimestampMicrosecondType>()?;
+            Some((min(times)?, max(times)?))
+        });
+        let columns = batch.columns().iter().map(Values::of).collect();
+        Self { rows: batch.num_rows() as u64, times, columns }
+    }
+}
+
+impl Values {
+    fn of(column: &ArrayRef) -> Option<Self> {
+        let column = column.as_dictionary_opt::<Int32Type>()?;
+        let values: &StringArray = column.values().as_string_opt::<i32>()?;
+        if values.value_data().len() > MAX_VALUES_BYTES || values.len() > MAX_VALUES_BYTES {
+            return None;
+        }
+        let mut distinct: Vec<Box<str>> = values.iter().flatten().map(Into::into).collect();
+        distinct.sort_unstable();
+        Some(Self { distinct, nulls: column.null_count() as u64 })
+    }
+}
+
+/// Chooses batches for a query.
 #[derive(Clone)]
 pub(crate) struct TailPruning {
     spec: Arc<TableSpec>,
@@ -28,85 +70,91 @@ impl TailPruning {
         Self { spec, predicate: predicate.map(Arc::new) }
     }
 
-    /// The batches that may hold rows for which the predicate is true. All have the topic's
-    /// schema.
+    /// Which of the batches summed up may hold rows for which the predicate is true.
+    pub(crate) fn may_hold(&self, summaries: &[Arc<Summary>]) -> QueryResult<Vec<bool>> {
+        match &self.predicate {
+            Some(predicate) => predicate.prune(&Statistics { spec: &self.spec, summaries }),
+            None => Ok(vec![true; summaries.len()]),
+        }
+    }
+
+    /// The batches, all with the topic's schema, that may hold rows for which the predicate is
+    /// true.
     pub(crate) fn keep(&self, mut batches: Vec<RecordBatch>) -> QueryResult<Vec<RecordBatch>> {
-        let Some(predicate) = &self.predicate else { return Ok(batches) };
-        let statistics = BatchStatistics { spec: &self.spec, batches: &batches };
-        let mut kept = predicate.prune(&statistics)?.into_iter();
-        batches.retain(|_| kept.next().unwrap_or(true));
+        if self.predicate.is_some() {
+            let sum_up = |batch| Arc::new(Summary::of(&self.spec, batch));
+            let summaries: Vec<_> = batches.iter().map(sum_up).collect();
+            let mut kept = self.may_hold(&summaries)?.into_iter();
+            batches.retain(|_| kept.next().unwrap_or(true));
+        }
         Ok(batches)
     }
 }
 
-struct BatchStatistics<'b> {
-    spec: &'b TableSpec,
-    batches: &'b [RecordBatch],
+struct Statistics<'s> {
+    spec: &'s TableSpec,
+    summaries: &'s [Arc<Summary>],
 }
 
-impl BatchStatistics<'_> {
+impl Statistics<'_> {
     fn bounds(
         &self,
         column: &Column,
-        of_times: fn(&TimestampMicrosecondArray) -> Option<i64>,
-        of_values: fn(&StringArray) -> Option<&str>,
+        of_times: fn(&(i64, i64)) -> i64,
+        of_values: fn(&[Box<str>]) -> Option<&Box<str>>,
     ) -> Option<ArrayRef> {
-        let columns = self.columns(column)?;
-        if column.name() == self.spec.time_column {
-            let bounds = columns.map(|c| of_times(c.as_primitive::<TimestampMicrosecondType>()));
-            let bounds = TimestampMicrosecondArray::from_iter(bounds);
-            return Some(Arc::new(bounds.with_timezone_opt(self.time_zone())));
-        }
-        let bounds = columns.map(|c| of_values(dictionary(c)?));
-        Some(Arc::new(bounds.collect::<StringViewArray>()))
-    }
-
-    /// `column` of every batch, if it is one whose bounds are at hand.
-    fn columns(&self, column: &Column) -> Option<impl Iterator<Item = &ArrayRef>> {
         let index = self.spec.schema.index_of(column.name()).ok()?;
-        let is_dictionary =
-            matches!(self.spec.schema.field(index).data_type(), DataType::Dictionary(_, _));
-        (is_dictionary || column.name() == self.spec.time_column)
-            .then(|| self.batches.iter().map(move |batch| batch.column(index)))
-    }
-
-    fn time_zone(&self) -> Option<Arc<str>> {
-        match self.spec.schema.field_with_name(&self.spec.time_column).ok()?.data_type() {
-            DataType::Timestamp(_, zone) => zone.clone(),
+        match self.spec.schema.field(index).data_type() {
+            DataType::Timestamp(_, zone) if *column.name() == self.spec.time_column => {
+                let bounds = self.summaries.iter().map(|s| s.times.as_ref().map(of_times));
+                let bounds = bounds.collect::<TimestampMicrosecondArray>();
+                Some(Arc::new(bounds.with_timezone_opt(zone.clone())))
+            }
+            DataType::Dictionary(_, _) => {
+                let bounds = self.values(index).map(|values| of_values(&values?.distinct));
+                Some(Arc::new(bounds.collect::<StringViewArray>()))
+            }
             _ => None,
         }
     }
+
+    /// Values of a column in each batch, where they are known.
+    fn values(&self, index: usize) -> impl Iterator<Item = Option<&Values>> {
+        self.summaries.iter().map(move |summary| summary.columns.get(index)?.as_ref())
+    }
 }
 
-impl PruningStatistics for BatchStatistics<'_> {
+impl PruningStatistics for Statistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, min, min_string)
+        self.bounds(column, |(least, _)| *least, <[_]>::first)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, max, max_string)
+        self.bounds(column, |(_, greatest)| *greatest, <[_]>::last)
     }
 
     fn num_containers(&self) -> usize {
-        self.batches.len()
+        self.summaries.len()
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = self.columns(column)?.map(|column| column.null_count() as u64);
-        Some(Arc::new(nulls.map(Some).collect::<UInt64Array>()))
+        let index = self.spec.schema.index_of(column.name()).ok()?;
+        let nulls = self.values(index).map(|values| values.map(|values| values.nulls));
+        Some(Arc::new(nulls.collect::<UInt64Array>()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let rows = self.batches.iter().map(|batch| Some(batch.num_rows() as u64));
+        let rows = self.summaries.iter().map(|summary| Some(summary.rows));
         Some(Arc::new(rows.collect::<UInt64Array>()))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        let index = self.spec.schema.index_of(column.name()).ok()?;
         let wanted: Option<HashSet<&str>> =
             values.iter().map(|value| value.try_as_str().flatten()).collect();
         let wanted = wanted?;
-        let contained = self.columns(column)?.map(|column| {
-            let found = dictionary(column)?.iter().flatten().any(|value| wanted.contains(value));
+        let contained = self.values(index).map(|values| {
+            let found = values?.distinct.iter().any(|value| wanted.contains(&**value));
             // Where some are found, others may be there too.
             (!found).then_some(false)
         });
@@ -114,13 +162,8 @@ impl PruningStatistics for BatchStatistics<'_> {
     }
 }
 
-/// The distinct values of a dictionary column, possibly some that no row has.
-fn dictionary(column: &ArrayRef) -> Option<&StringArray> {
-    column.as_dictionary_opt::<Int32Type>()?.values().as_string_opt::<i32>()
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use arrow::array::DictionaryArray;
     use arrow::datatypes::SchemaRef;
     use datafusion::logical_expr::{Expr, col, lit};
@@ -129,7 +172,7 @@ mod tests {
     use super::*;
     use crate::scan::predicate;
 
-    fn batch(spec: &TableSpec, seconds: i64, services: &[&str]) -> RecordBatch {
+    pub(crate) fn batch(spec: &TableSpec, seconds: i64, services: &[&str]) -> RecordBatch {
         let columns = spec.schema.fields().iter().map(|field| -> ArrayRef {
             match field.name().as_str() {
                 "timestamp" => {
@@ -145,6 +188,15 @@ mod tests {
         let fields = spec.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
         RecordBatch::try_new(schema, columns.collect()).unwrap()
+    }
+
+    /// Looks for rows of `service`.
+    pub(crate) fn pruning(service: &str) -> TailPruning {
+        let spec = Arc::new(TableSpec::logs());
+        let filter = col("service").eq(lit(ScalarValue::Utf8View(Some(service.into()))));
+        let state = SessionContext::new().state();
+        let predicate = predicate(&state, &spec.table_schema(), &[filter]).unwrap();
+        TailPruning::new(spec, predicate)
     }
 
     fn kept(filter: Expr) -> Vec<usize> {
