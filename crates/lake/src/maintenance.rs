@@ -22,7 +22,7 @@ const HOUR_MILLIS: i64 = 3_600_000;
 /// Flushes worth of rows that the writer may have before it without being behind.
 const FLUSHES_BEHIND: u64 = 2;
 /// Files of a table after which compaction no longer waits for the writer.
-const MAX_FILES_BEHIND: usize = 128;
+const MAX_FILES_BEHIND: usize = 64;
 /// A file younger than this may be one that a commit under way is about to add.
 const MIN_VACUUM_AGE_SECS: u64 = 300;
 
