@@ -58,9 +58,6 @@ impl RunningQuery {
         let (end_sender, end) = oneshot::channel();
         let (schema_sender, schema) = oneshot::channel();
         let task = runtime.spawn(async move {
-            // Held here and not by the client's side, so that a place is free only when the
-            // execution is gone.
-            let _permit = permit;
             let mut account = Account::open(started, record);
             let work =
                 execute(&state, plan, limits.rows, schema_sender, batch_sender, &mut account);
@@ -73,6 +70,10 @@ impl RunningQuery {
                 Err(QueryError::Cancelled) => "cancelled",
                 Err(_) => "error",
             };
+            // The place is held here and not by the client's side, so that it is free only when
+            // the execution is gone, and before the client learns of it, so that its next query
+            // finds it free.
+            drop((account, permit));
             // The client may have left.
             let _ = end_sender.send(result);
         });

@@ -249,7 +249,7 @@ async fn a_client_that_leaves_frees_the_place_of_its_query() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         let response = serving.post_sql(json!({"query": "SELECT 1"}), "").await;
-        assert_eq!(response.status(), 429);
+        assert_eq!(response.status(), 429, "{sql}");
         assert_eq!(response.headers()["retry-after"], "1");
         leaving.abort();
         serving.until_idle().await;
