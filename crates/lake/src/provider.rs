@@ -54,7 +54,7 @@ impl TableProvider for LakeTable {
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
         let predicate = scan::predicate(session, &table.schema, filters)?;
-        let pruning = TailPruning::new(Arc::clone(&table.spec), predicate);
+        let pruning = TailPruning::new(Arc::clone(&table.spec), predicate.clone());
         let (snapshot, tails) = consistent(table, &pruning).await?;
         let columns: Arc<[usize]> = match projection {
             Some(columns) => columns.as_slice().into(),
@@ -65,7 +65,7 @@ impl TableProvider for LakeTable {
         if let Some(foreign) = &snapshot.foreign {
             inputs.push(scan_foreign(foreign.as_ref(), session, &schema, filters, limit).await?);
         } else {
-            let files = scan::prune(session, &table.schema, &snapshot.files, filters)?;
+            let files = scan::prune(predicate.as_deref(), &table.schema, &snapshot.files)?;
             let groups = balanced(files, session.config().target_partitions());
             if !groups.is_empty() {
                 let columns = Some(columns.to_vec());

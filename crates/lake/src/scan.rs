@@ -95,14 +95,13 @@ fn partitioned(root: &Path, file: &DataFile) -> QueryResult<PartitionedFile> {
         .with_statistics(Arc::clone(&file.statistics)))
 }
 
-/// The files that may hold rows for which all of `filters` are true.
+/// The files that may hold rows for which `predicate` is true; without one, all.
 pub(crate) fn prune(
-    session: &dyn Session,
+    predicate: Option<&PruningPredicate>,
     schema: &SchemaRef,
     files: &[Arc<DataFile>],
-    filters: &[Expr],
 ) -> QueryResult<Vec<Arc<DataFile>>> {
-    let Some(predicate) = predicate(session, schema, filters)? else { return Ok(files.to_vec()) };
+    let Some(predicate) = predicate else { return Ok(files.to_vec()) };
     let kept = predicate.prune(&FileStatistics { files, schema })?;
     let kept = files.iter().zip(kept).filter(|(_, kept)| *kept);
     Ok(kept.map(|(file, _)| Arc::clone(file)).collect())
@@ -114,12 +113,12 @@ pub(crate) fn predicate(
     session: &dyn Session,
     schema: &SchemaRef,
     filters: &[Expr],
-) -> QueryResult<Option<PruningPredicate>> {
+) -> QueryResult<Option<Arc<PruningPredicate>>> {
     let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
     let df_schema = Arc::clone(schema).to_dfschema()?;
     let filter = session.create_physical_expr(filter, &df_schema)?;
     let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
-    Ok(Some(predicate.try_build(filter)?))
+    Ok(Some(Arc::new(predicate.try_build(filter)?)))
 }
 
 /// What the Delta log knows of files. Bounds need not be values of the file to prune by them.

@@ -66,8 +66,8 @@ pub(crate) struct TailPruning {
 }
 
 impl TailPruning {
-    pub(crate) fn new(spec: Arc<TableSpec>, predicate: Option<PruningPredicate>) -> Self {
-        Self { spec, predicate: predicate.map(Arc::new) }
+    pub(crate) fn new(spec: Arc<TableSpec>, predicate: Option<Arc<PruningPredicate>>) -> Self {
+        Self { spec, predicate }
     }
 
     /// Which of the batches summed up may hold rows for which the predicate is true.

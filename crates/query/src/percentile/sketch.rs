@@ -221,8 +221,9 @@ impl Histogram {
             if bucket >> OCTAVE_BITS > (u64::MAX >> OCTAVE_SHIFT) as usize {
                 return None;
             }
+            // No bucket holds more than there are in all.
+            self.count = self.count.checked_add(count)?;
             self.page(bucket >> OCTAVE_BITS)[bucket % OCTAVE_BUCKETS] += count;
-            self.count += count;
         }
         self.least = self.least.min(u64::from_le_bytes(*least));
         self.greatest = self.greatest.max(u64::from_le_bytes(*greatest));

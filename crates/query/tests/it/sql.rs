@@ -62,6 +62,37 @@ async fn attributes_are_read_with_postgres_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn percentiles_are_near_the_exact_ones_however_they_are_asked_for() {
+    let serving = serving().await;
+    // Some 3,300 values a group: counted in buckets, in parts that are merged.
+    let numbers = "FROM generate_series(1, 10000) AS t(n)";
+    let sql = format!(
+        "SELECT n % 3, approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY n), \
+         approx_percentile_cont(0.01) WITHIN GROUP (ORDER BY n DESC), \
+         approx_percentile_cont(n, 0.99), \
+         approx_percentile_cont(n, 0.99) FILTER (WHERE n <= 100) \
+         {numbers} GROUP BY 1 ORDER BY 1"
+    );
+    let rows = serving.rows(&sql).await;
+    for row in rows.as_array().unwrap() {
+        for value in [1, 2, 3].map(|column| row[column].as_f64().unwrap()) {
+            assert!((value - 9_900.0).abs() < 9_900.0 / 128.0, "{row}");
+        }
+        // 33 or 34 values are kept as they are.
+        assert!((row[4].as_f64().unwrap() - 99.0).abs() < 2.0, "{row}");
+    }
+    let all = serving.rows(&format!("SELECT approx_percentile_cont(n, 0.5) {numbers}")).await;
+    assert!((all[0][0].as_f64().unwrap() - 5_000.5).abs() < 5_000.0 / 128.0, "{all}");
+    let none = "SELECT approx_percentile_cont(duration_ms, 0.5) FROM logs WHERE false";
+    assert_eq!(serving.rows(none).await, json!([[null]]));
+    let (status, error) = serving
+        .fault(json!({"query": format!("SELECT approx_percentile_cont(n, 1.5) {numbers}")}))
+        .await;
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(status == 400 && message.contains("from 0 to 1"), "{status} {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_format_carries_the_same_rows() {
     let serving = serving().await;
     let body = json!({"query": "SELECT event_id, timestamp, level FROM logs ORDER BY 1 LIMIT 2"});
