@@ -1,0 +1,1 @@
+//! Continuous SQL views over event time, exactly once.

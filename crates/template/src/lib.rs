@@ -1,0 +1,1 @@
+//! Message templates mined from log lines as they stream by.
