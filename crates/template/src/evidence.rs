@@ -1,0 +1,171 @@
+//! When words at one position are values of a parameter.
+//!
+//! Patterns that agree everywhere else show what stands at a position. Few
+//! words there tell templates apart: `session opened`, `session closed`. Many
+//! are values. How many it takes depends on how they look and on how much the
+//! patterns agree in.
+
+use std::cmp::Reverse;
+
+use crate::element::{Context, Element, Kind};
+use crate::pattern::{Pattern, Positions, positions};
+use crate::patterns::Patterns;
+
+/// What it takes, in half words.
+const ENOUGH: u32 = 10;
+/// At the start of a message, where its verb or subject stands.
+const ENOUGH_AT_START: u32 = 2 * ENOUGH;
+/// How many positions may turn into parameters at once.
+const MAX_POSITIONS: u32 = 2;
+/// Values as rare as this keep coming; those of an enumeration have all been seen often.
+const RARE: u64 = 2;
+/// One in so many values has to be rare.
+const RARE_SHARE: usize = 5;
+
+/// Patterns found to be one.
+pub(crate) struct Finding {
+    /// At least two.
+    pub(crate) patterns: Vec<u32>,
+    /// Where they have parameters.
+    pub(crate) parameters: Positions,
+}
+
+/// How much a value says for a parameter, in half words.
+fn weight(element: &Element) -> u32 {
+    let by_look = match element.kind {
+        Kind::Word => 2,
+        Kind::Name | Kind::Quoted => 4,
+        Kind::Value => return 6,
+    };
+    match element.context {
+        Context::Plain => by_look,
+        Context::Assigned => by_look + by_look / 2,
+        Context::Named => by_look.max(4),
+    }
+}
+
+/// Which patterns are one with this one, if any.
+///
+/// Looks at patterns of the same length that differ in at most
+/// [`MAX_POSITIONS`]; takes time linear in how many there are, times the
+/// kinds of difference between them.
+pub(crate) fn parameters_found(patterns: &Patterns, at: u32) -> Option<Finding> {
+    let pattern = patterns.get(at);
+    let mut alike: Vec<(Positions, u32)> = patterns
+        .alike(at)
+        .into_iter()
+        .filter_map(|other| Some((difference(pattern, patterns.get(other))?, other)))
+        .collect();
+    // Fewer positions first.
+    alike.sort_unstable_by_key(|&(positions, other)| (positions.count_ones(), positions, other));
+    let mut tried = 0;
+    alike.iter().find_map(|&(positions, _)| {
+        let is_new = positions != tried;
+        tried = positions;
+        is_new.then(|| Weighing { patterns, at, alike: &alike }.finding(positions)).flatten()
+    })
+}
+
+/// Where two patterns of one length differ, if in few positions.
+fn difference(one: &Pattern, other: &Pattern) -> Option<Positions> {
+    let mut found: Positions = 0;
+    for position in 0..one.elements.len() {
+        if one.key_at(position) != other.key_at(position) {
+            found |= 1 << position;
+            if found.count_ones() > MAX_POSITIONS {
+                return None;
+            }
+        }
+    }
+    Some(found)
+}
+
+struct Weighing<'a> {
+    patterns: &'a Patterns,
+    at: u32,
+    /// Where others differ from it, and the others.
+    alike: &'a [(Positions, u32)],
+}
+
+impl Weighing<'_> {
+    /// Whether these positions are parameters, or else those of them that are.
+    fn finding(&self, mut candidates: Positions) -> Option<Finding> {
+        let pattern = self.patterns.get(self.at);
+        while candidates != 0 {
+            let enough = self.enough(pattern, candidates)?;
+            let members: Vec<u32> = self
+                .alike
+                .iter()
+                .filter(|(differing, _)| differing & !candidates == 0)
+                .map(|&(_, other)| other)
+                .chain([self.at])
+                .collect();
+            let constant = positions(candidates)
+                .filter(|&position| {
+                    let enough =
+                        if position == 0 { enough * ENOUGH_AT_START / ENOUGH } else { enough };
+                    !self.varies(&members, position, enough)
+                })
+                .fold(0, |set: Positions, position| set | 1 << position);
+            if constant == 0 {
+                let parameters = members
+                    .iter()
+                    .fold(candidates, |set, &member| set | self.patterns.get(member).parameters);
+                let length = pattern.elements.len();
+                let has_room = self.patterns.has_room_for(length, parameters);
+                return has_room.then_some(Finding { patterns: members, parameters });
+            }
+            candidates &= !constant;
+        }
+        None
+    }
+
+    /// How much it takes when patterns agree everywhere but at `candidates`:
+    /// the fewer words they share, the more. Nothing is enough where they
+    /// share hardly any.
+    fn enough(&self, pattern: &Pattern, candidates: Positions) -> Option<u32> {
+        let agreeing =
+            (0..pattern.elements.len()).filter(|position| candidates >> position & 1 == 0);
+        let (wild, words): (Vec<usize>, Vec<usize>) =
+            agreeing.partition(|&position| pattern.is_wild(position));
+        if words.is_empty() {
+            return None;
+        }
+        let shared = words.len() + usize::from(wild.len() >= 2);
+        match shared {
+            _ if candidates.count_ones() as usize > shared => None,
+            1 => Some(2 * ENOUGH),
+            2 => Some(ENOUGH + ENOUGH / 2),
+            _ => Some(ENOUGH),
+        }
+    }
+
+    /// Whether what stands at a position of these patterns comes to `enough`.
+    fn varies(&self, members: &[u32], position: usize, enough: u32) -> bool {
+        let mut seen: Vec<(u64, Reverse<u32>, u64)> = members
+            .iter()
+            .map(|&member| {
+                let pattern = self.patterns.get(member);
+                let element = &pattern.elements[position];
+                let (weight, count) = if pattern.is_parameter(position) {
+                    (enough, RARE)
+                } else if element.is_value() {
+                    (weight(element), RARE)
+                } else {
+                    (weight(element), pattern.count)
+                };
+                (pattern.key_at(position), Reverse(weight), count)
+            })
+            .collect();
+        seen.sort_unstable();
+        let (mut values, mut rare, mut total) = (0, 0, 0);
+        for same in seen.chunk_by(|one, other| one.0 == other.0) {
+            values += 1;
+            total += same[0].1.0;
+            let is_wild = same[0].0 == crate::element::WILDCARD;
+            let count: u64 = same.iter().map(|&(.., count)| count).sum();
+            rare += usize::from(is_wild || count <= RARE);
+        }
+        values >= 2 && total >= enough && rare * RARE_SHARE >= values
+    }
+}
