@@ -49,19 +49,19 @@ mod lexicon;
 mod miner;
 mod pattern;
 mod patterns;
-// mod rate;
+mod rate;
 mod scan;
 mod sentence;
-// mod snapshot;
+mod snapshot;
 mod template;
 mod templates;
-// mod watch;
+mod watch;
 
 pub use config::{Config, ConfigError};
 pub use miner::{Miner, Observation};
-// pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
+pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 pub use template::{Parameters, Template, TemplateId};
-// pub use watch::{Signal, TemplateStatistics, Watch, WatchConfig};
+pub use watch::{Signal, TemplateStatistics, Watch, WatchConfig};
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

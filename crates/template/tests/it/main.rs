@@ -1,0 +1,6 @@
+//! The miner as users meet it: over whole logs.
+
+#[path = "../../corpus/corpus.rs"]
+mod corpus;
+
+mod accuracy;
