@@ -28,7 +28,6 @@ const KINDS: &[&str] = &[
     "duration",
     "date",
     "time",
-    "bool",
     "word",
     "sentence",
     "numbers",
@@ -254,6 +253,26 @@ const NAMES: &[&str] = &[
     "Heinz",
     "Ines Maria Lopez",
     "Jo",
+    "Kim Lee",
+    "Lars Olsen",
+    "Maria",
+    "Nils Berg",
+    "Olga",
+    "Peter Paul Mann",
+    "Quentin",
+    "Rosa Diaz",
+    "Sven",
+    "Tina Braun",
+    "Uwe Klein",
+    "Vera",
+    "Walter von Stein",
+    "Xenia Popova",
+    "Yusuf",
+    "Zoe Martin",
+    "Ada",
+    "Bruno Costa",
+    "Chen Wei",
+    "Dirk van Dam",
 ];
 const SENTENCES: &[&str] = &[
     "connection reset by peer",
@@ -338,7 +357,6 @@ impl Values {
             "time" => {
                 format!("{:02}:{:02}:{:02}", random.u8(..24), random.u8(..60), random.u8(..60))
             }
-            "bool" => random.bool().to_string(),
             "word" => (*pick(random, WORDS)).to_owned(),
             "sentence" => (*pick(random, SENTENCES)).to_owned(),
             "numbers" => {

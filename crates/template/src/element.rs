@@ -5,7 +5,9 @@ use std::ops::Range;
 /// How sure the look of a word makes us that it is a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A value for certain: a number, address, path, time; or several in a row.
+    /// A number, an address of numbers, a time; or several in a row.
+    Number,
+    /// Another value for certain: a path, a host and its port; or several in a row.
     Value,
     /// A plain word.
     Word,
@@ -26,7 +28,7 @@ pub(crate) enum Context {
     Named,
 }
 
-/// The key of every [`Kind::Value`] and of every position found to be a parameter.
+/// The key of every number, every value and of every position found to be a parameter.
 pub(crate) const WILDCARD: u64 = 0x9ae1_6a3b_2f90_404f;
 
 /// A word of a message, or values in a row.
@@ -49,6 +51,11 @@ pub(crate) struct Element {
 impl Element {
     /// A value that spans `range`.
     pub(crate) fn value(range: Range<usize>) -> Self {
+        Self::number(range).with_kind(Kind::Value)
+    }
+
+    /// A number that spans `range`.
+    pub(crate) fn number(range: Range<usize>) -> Self {
         let (start, end) = (range.start as u32, range.end as u32);
         Self {
             key: WILDCARD,
@@ -56,7 +63,7 @@ impl Element {
             end,
             value_start: start,
             value_end: end,
-            kind: Kind::Value,
+            kind: Kind::Number,
             context: Context::Plain,
         }
     }
@@ -68,9 +75,8 @@ impl Element {
         Self { key, start, end, value_start: end, value_end: end, kind, context }
     }
 
-    /// Turns a word into a value.
-    pub(crate) fn become_value(&mut self) {
-        *self = Self::value(self.span());
+    fn with_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Where it stands in the message.
@@ -90,6 +96,6 @@ impl Element {
 
     /// Whether it is a value through and through.
     pub(crate) fn is_value(&self) -> bool {
-        self.kind == Kind::Value
+        matches!(self.kind, Kind::Number | Kind::Value)
     }
 }

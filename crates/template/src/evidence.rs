@@ -16,7 +16,11 @@ const ENOUGH: u32 = 10;
 /// At the start of a message, where its verb or subject stands.
 const ENOUGH_AT_START: u32 = 2 * ENOUGH;
 /// How many positions may turn into parameters at once.
-const MAX_POSITIONS: u32 = 2;
+const MAX_POSITIONS: u32 = 8;
+/// For how many positions it takes no more than for one.
+const FREE_POSITIONS: u32 = 2;
+/// How many sets of positions are tried for a pattern.
+const MAX_TRIED: usize = 24;
 /// Values as rare as this keep coming; those of an enumeration have all been seen often.
 const RARE: u64 = 2;
 /// One in so many values has to be rare.
@@ -35,7 +39,7 @@ fn weight(element: &Element) -> u32 {
     let by_look = match element.kind {
         Kind::Word => 2,
         Kind::Name | Kind::Quoted => 4,
-        Kind::Value => return 6,
+        Kind::Number | Kind::Value => return 6,
     };
     match element.context {
         Context::Plain => by_look,
@@ -56,14 +60,18 @@ pub(crate) fn parameters_found(patterns: &Patterns, at: u32) -> Option<Finding> 
         .into_iter()
         .filter_map(|other| Some((difference(pattern, patterns.get(other))?, other)))
         .collect();
-    // Fewer positions first.
-    alike.sort_unstable_by_key(|&(positions, other)| (positions.count_ones(), positions, other));
-    let mut tried = 0;
-    alike.iter().find_map(|&(positions, _)| {
-        let is_new = positions != tried;
-        tried = positions;
-        is_new.then(|| Weighing { patterns, at, alike: &alike }.finding(positions)).flatten()
-    })
+    alike.sort_unstable();
+    let mut tried: Vec<(Positions, usize)> =
+        alike.chunk_by(|one, other| one.0 == other.0).map(|same| (same[0].0, same.len())).collect();
+    // Few positions first, and of many those in which the most patterns differ.
+    tried.sort_unstable_by_key(|&(positions, patterns)| {
+        let count = positions.count_ones();
+        let rank = if count <= FREE_POSITIONS { (count, 0) } else { (u32::MAX, patterns) };
+        (rank.0, Reverse(rank.1), positions)
+    });
+    tried.truncate(MAX_TRIED);
+    let weighing = Weighing { patterns, at, alike: &alike };
+    tried.iter().find_map(|&(positions, _)| weighing.finding(positions))
 }
 
 /// Where two patterns of one length differ, if in few positions.
@@ -132,12 +140,13 @@ impl Weighing<'_> {
             return None;
         }
         let shared = words.len() + usize::from(wild.len() >= 2);
-        match shared {
-            _ if candidates.count_ones() as usize > shared => None,
-            1 => Some(2 * ENOUGH),
-            2 => Some(ENOUGH + ENOUGH / 2),
-            _ => Some(ENOUGH),
-        }
+        let enough = match shared {
+            _ if candidates.count_ones() as usize > shared => return None,
+            1 => 2 * ENOUGH,
+            2 => ENOUGH + ENOUGH / 2,
+            _ => ENOUGH,
+        };
+        Some(enough * candidates.count_ones().max(FREE_POSITIONS) / FREE_POSITIONS)
     }
 
     /// Whether what stands at a position of these patterns comes to `enough`.

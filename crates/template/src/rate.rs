@@ -37,7 +37,8 @@ pub(crate) fn chance(before: impl ExactSizeIterator<Item = u32> + Clone, now: u3
 
 /// Kullback–Leibler divergence between two coins, in nats.
 fn divergence(seen: f64, expected: f64) -> f64 {
-    let term = |seen: f64, expected: f64| if seen > 0.0 { seen * (seen / expected).ln() } else { 0.0 };
+    let term =
+        |seen: f64, expected: f64| if seen > 0.0 { seen * (seen / expected).ln() } else { 0.0 };
     term(seen, expected) + term(1.0 - seen, 1.0 - expected)
 }
 

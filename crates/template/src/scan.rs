@@ -88,7 +88,7 @@ fn word(text: &[u8], start: usize) -> (Option<Element>, usize) {
     let mut end = length.map_or(text.len(), |length| start + length);
     if text.get(end) == Some(&b':') {
         if let Some(end) = colon_separated(text, start, end) {
-            return (Some(Element::value(start..end)), end);
+            return (Some(Element::number(start..end)), end);
         }
         if text[end..].starts_with(b"://") {
             let is_over = |byte: &u8| *byte <= b' ' || b"\"'<>)],".contains(byte);
@@ -106,7 +106,14 @@ fn word(text: &[u8], start: usize) -> (Option<Element>, usize) {
     if inner.is_empty() {
         return (None, end);
     }
-    let look = Look::of(&text[inner.clone()]);
+    let mut look = Look::of(&text[inner.clone()]);
+    if look.has_at && !look.is_mail_address {
+        // `Proxy@1f`, `root@localhost`: two words.
+        let length = text[inner.clone()].iter().position(|&byte| byte == b'@');
+        end = inner.start + length.unwrap_or(inner.len());
+        inner.end = end;
+        look = Look::of(&text[inner.clone()]);
+    }
     let is_host = inner.end == end && look.may_be_host() && is_port(&text[end..]);
     let element = if is_host { Element::value(inner) } else { look.element(text, inner) };
     (Some(element), end)
@@ -152,7 +159,8 @@ struct Look {
     has_dollar: bool,
     has_at: bool,
     is_mail_address: bool,
-    is_hex_with_dashes: bool,
+    /// Whether there is nothing in it that hexadecimal numbers do not have.
+    is_number: bool,
 }
 
 impl Look {
@@ -168,13 +176,14 @@ impl Look {
             has_dollar: false,
             has_at: false,
             is_mail_address: false,
-            is_hex_with_dashes: true,
+            is_number: true,
         };
         for &byte in word {
             let classes = classes(byte);
             look.any |= classes;
             look.all &= classes;
-            look.is_hex_with_dashes &= classes & HEX != 0 || byte == b'-';
+            look.is_number &=
+                classes & HEX != 0 || matches!(byte, b'-' | b'.' | b'+' | b'x' | b'%');
             if classes & (LETTER | DIGIT) != 0 {
                 continue;
             }
@@ -197,13 +206,13 @@ impl Look {
     }
 
     fn may_be_host(&self) -> bool {
-        self.has_dot && self.slashes == 0 && self.any & CAPITAL == 0
+        self.has_dot && self.slashes == 0 && self.any & CAPITAL == 0 && !self.is_number
     }
 
     fn is_path(&self) -> bool {
         (self.first == b'/' && self.length > 1)
             || self.slashes >= 2
-            || (self.slashes > 0 && self.has_dot)
+            || (self.slashes > 0 && (self.has_dot || self.any & DIGIT != 0))
             || (self.has_backslash && self.length > 2)
     }
 
@@ -215,17 +224,25 @@ impl Look {
         if self.any & DIGIT == 0 {
             // Few English words have only letters up to f, and none is that long.
             if self.length >= 8 && self.all & HEX != 0 {
-                return Element::value(span);
+                return Element::number(span);
             }
-            let is_name = self.has_dot || self.slashes > 0 || self.has_at || self.has_dollar;
+            let is_name = self.has_dot || self.slashes > 0 || self.has_dollar;
             let kind = if is_name { Kind::Name } else { Kind::Word };
             return Element::constant(kind, word_key(word), span);
         }
-        if self.is_hex_with_dashes || self.has_dot || matches!(self.first, b'0'..=b'9' | b'~') {
+        let stem = stem(word);
+        let letters = stem.iter().filter(|&&byte| is(byte, LETTER)).count();
+        // `db01` is rather a name than a number.
+        let may_be_name = self.length < 6
+            && letters >= 2
+            && word[stem.len()..].iter().all(|&byte| is(byte, DIGIT));
+        if self.is_number && !may_be_name {
+            return Element::number(span);
+        }
+        if self.has_dot || matches!(self.first, b'0'..=b'9' | b'~') {
             return Element::value(span);
         }
-        let stem = stem(word);
-        if stem.iter().filter(|&&byte| is(byte, LETTER)).count() < 2 {
+        if letters < 2 {
             return Element::value(span);
         }
         let mut element = Element::constant(Kind::Name, stem_key(stem), span.clone());
@@ -254,7 +271,7 @@ mod tests {
         elements
             .iter()
             .map(|element| match element.kind {
-                Kind::Value => format!("<{}>", &text[element.span()]),
+                Kind::Number | Kind::Value => format!("<{}>", &text[element.span()]),
                 Kind::Quoted => format!("q:{}", &text[element.span()]),
                 Kind::Name if element.has_value() => {
                     let stem = element.start as usize..element.value_start as usize;
@@ -313,8 +330,8 @@ mod tests {
     #[test]
     fn a_name_with_a_number_keeps_its_stem() {
         assert_eq!(
-            shown("blk_-1608 eth0 SOCKS5 v2 dead01"),
-            ["blk<_-1608>", "eth<0>", "SOCKS<5>", "<v2>", "<dead01>"]
+            shown("blk_-1608 eth0 SOCKS5 v2 db01 dead012"),
+            ["blk<_-1608>", "eth<0>", "SOCKS<5>", "<v2>", "db<01>", "<dead012>"]
         );
     }
 

@@ -129,7 +129,7 @@ fn complete_values(text: &[u8], words: &mut [Element]) {
                             || (next.kind == Kind::Word && is_part_of_a_date(&text[next.span()]))
                     })));
         if is_value {
-            words[at].become_value();
+            words[at] = Element::number(words[at].span());
         }
     }
 }

@@ -75,7 +75,8 @@ impl Miner {
             out.number(entry.born);
         }
 
-        let mut patterns: Vec<&Pattern> = self.patterns.iter().map(|(_, pattern)| pattern).collect();
+        let mut patterns: Vec<&Pattern> =
+            self.patterns.iter().map(|(_, pattern)| pattern).collect();
         patterns.sort_unstable_by_key(|pattern| pattern.born);
         out.number(patterns.len() as u64);
         for pattern in patterns {
@@ -121,10 +122,7 @@ impl Miner {
             return Err(SnapshotError::Checksum);
         }
         let mut input = Input { content, offset: MAGIC.len() + 1 };
-        let config = Config {
-            max_patterns: input.size()?,
-            line_limit_bytes: input.size()?,
-        };
+        let config = Config { max_patterns: input.size()?, line_limit_bytes: input.size()? };
         let mut miner = Self::new(config)?;
         miner.lines = input.number()?;
         miner.births = input.number()?;
