@@ -1,1 +1,50 @@
 //! Continuous SQL views over event time, exactly once.
+//!
+//! A view is a query that groups a stream by windows of event time. It is kept up to date as
+//! events arrive: a [`Stream`]'s batches are filtered and aggregated with DataFusion's own
+//! vectorised accumulators, and the result is there when the window closes.
+//!
+//! ```text
+//! topics ─▶ filter ─▶ late? ─▶ partial aggregates ──── checkpoint ────▶ rows ─▶ topic `view.…`
+//!                       │                              │  every second
+//!                       └─▶ topic `late_events`        └─▶ state, offsets and rows to deliver,
+//!                                                          in one atomic write
+//! ```
+//!
+//! Partial states, as between the two phases of a distributed aggregation, are what is kept of
+//! open windows: a checkpoint writes those of the second before and never those of a whole window
+//! again. What is delivered is decided by the checkpoint, and after a crash the topic tells how
+//! much of it was: each event counts exactly once.
+//!
+//! [`Views`] maintains any number of them; each is a [`ViewTable`] to query, and a topic to read.
+
+mod aggregation;
+mod codec;
+mod config;
+#[cfg(test)]
+mod differential;
+mod error;
+mod functions;
+mod history;
+mod late;
+mod meters;
+mod open;
+mod plan;
+mod rows;
+mod store;
+mod stream;
+mod table;
+mod task;
+mod view;
+mod views;
+mod watermark;
+mod window;
+
+pub use config::{Emit, Late, StreamConfig, ViewConfig, ViewName, ViewOptions};
+pub use error::{Result, StreamError};
+pub use functions::register as register_functions;
+pub use history::{Histories, History};
+pub use late::{LATE_EVENTS, late_schema};
+pub use stream::Stream;
+pub use table::ViewTable;
+pub use views::{Planned, Views};

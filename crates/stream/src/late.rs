@@ -1,0 +1,64 @@
+//! Events that came too late for a view.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+use thalweg_event::schema::{dictionary_type, timestamp_type};
+
+use crate::error::Result;
+
+/// Topic, and table, of late events.
+pub const LATE_EVENTS: &str = "late_events";
+const VIEW: &str = "view";
+
+/// Schema of [`LATE_EVENTS`]: the event's time, which view it came too late for, by how much, and
+/// the columns that the view reads as JSON.
+pub fn late_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        Arc::new(Schema::new(vec![
+            Field::new("timestamp", timestamp_type(), false),
+            Field::new(VIEW, dictionary_type(), false),
+            Field::new("late_ms", DataType::Int64, false),
+            Field::new("event", DataType::Utf8, false),
+        ]))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+/// Rows of [`LATE_EVENTS`] for `events` that happened at `times`, in microseconds, when the
+/// watermark was at `watermark`.
+pub(crate) fn late_rows(
+    view: &str,
+    events: &RecordBatch,
+    times: &Int64Array,
+    watermark: i64,
+) -> Result<RecordBatch> {
+    let mut json = LineDelimitedWriter::new(Vec::new());
+    json.write(events)?;
+    json.finish()?;
+    let json = json.into_inner();
+    let text = String::from_utf8_lossy(&json);
+    let timestamps: TimestampMicrosecondArray = times.reinterpret_cast();
+    let view: ArrayRef =
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(view, times.len())));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(timestamps.with_timezone("UTC")),
+        arrow::compute::cast(&view, &dictionary_type())?,
+        Arc::new(times.unary::<_, arrow::datatypes::Int64Type>(|time| (watermark - time) / 1_000)),
+        Arc::new(text.lines().map(Some).collect::<StringArray>()),
+    ];
+    Ok(RecordBatch::try_new(late_schema(), columns)?)
+}
+
+/// How many rows of a batch of [`LATE_EVENTS`] are of `view`.
+pub(crate) fn count_of(view: &str, batch: &RecordBatch) -> usize {
+    let views =
+        batch.column_by_name(VIEW).map(|views| arrow::compute::cast(views, &DataType::Utf8));
+    let Some(Ok(views)) = views else {
+        return 0;
+    };
+    let views = arrow::array::AsArray::as_string::<i32>(&views);
+    views.iter().filter(|found| *found == Some(view)).count()
+}

@@ -1,0 +1,253 @@
+//! What a view keeps on disk: checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use serde::{Deserialize, Serialize};
+use thalweg_log::{Offset, TopicPartition};
+
+use crate::codec::{decode, encode};
+use crate::error::{Result, StreamError};
+use crate::watermark::Reached;
+
+const CHECKPOINT: &[u8] = b"checkpoint";
+const PARTIAL: u8 = b'p';
+const OUTPUT: u8 = b'o';
+const LATE: u8 = b'l';
+/// Format of what is stored; another number is another program's.
+const FORMAT: u32 = 1;
+
+/// The state of one view on disk.
+///
+/// Each checkpoint is one atomic, synced write: partial states of open windows, how far the input
+/// has been read, and the rows that are to be delivered.
+pub(crate) struct Store {
+    view: String,
+    database: Database,
+    keyspace: Keyspace,
+}
+
+/// How far a view has come, beside its partial states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    format: u32,
+    /// Offsets after the last row that the state holds.
+    cursors: Vec<(String, u32, Offset)>,
+    pub(crate) reached: Reached,
+    /// Number of the next partial state.
+    pub(crate) next_sequence: u64,
+    /// Rows that are to be delivered, if any are.
+    pub(crate) outbox: Option<Outbox>,
+}
+
+/// Where the topics ended when a checkpoint with rows to deliver was made: what of them is behind
+/// these offsets was delivered before a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    pub(crate) output_end: Offset,
+    pub(crate) late_end: Offset,
+}
+
+/// Name of a partial state: its window, and a number that is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartialKey {
+    pub(crate) window: i64,
+    pub(crate) sequence: u64,
+}
+
+/// What a checkpoint changes.
+#[derive(Default)]
+pub(crate) struct Changes {
+    put: BTreeMap<PartialKey, Vec<u8>>,
+    removed: Vec<PartialKey>,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(
+        cursors: &BTreeMap<TopicPartition, Offset>,
+        reached: Reached,
+        next_sequence: u64,
+        outbox: Option<Outbox>,
+    ) -> Self {
+        let cursors = cursors.iter().map(|(at, o)| (at.topic.to_string(), at.partition, *o));
+        Self { format: FORMAT, cursors: cursors.collect(), reached, next_sequence, outbox }
+    }
+
+    pub(crate) fn cursors(&self) -> BTreeMap<TopicPartition, Offset> {
+        let cursors = self.cursors.iter();
+        cursors.map(|(topic, n, at)| (TopicPartition::new(topic.as_str(), *n), *at)).collect()
+    }
+}
+
+impl Changes {
+    /// Stores a partial state; answers its size in bytes.
+    pub(crate) fn put(&mut self, key: PartialKey, partial: &RecordBatch) -> Result<usize> {
+        let bytes = encode(partial)?;
+        let size = bytes.len();
+        self.put.insert(key, bytes);
+        Ok(size)
+    }
+
+    /// Forgets a partial state; answers its bytes if it was not written yet.
+    pub(crate) fn remove(&mut self, key: PartialKey) -> Option<Vec<u8>> {
+        let unwritten = self.put.remove(&key);
+        if unwritten.is_none() {
+            self.removed.push(key);
+        }
+        unwritten
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.removed.is_empty()
+    }
+}
+
+impl PartialKey {
+    fn bytes(self) -> [u8; 17] {
+        let mut bytes = [PARTIAL; 17];
+        bytes[1..9].copy_from_slice(&((self.window as u64) ^ (1 << 63)).to_be_bytes());
+        bytes[9..].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (window, sequence) = bytes.strip_prefix(&[PARTIAL])?.split_first_chunk::<8>()?;
+        let window = (u64::from_be_bytes(*window) ^ (1 << 63)) as i64;
+        Some(Self { window, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
+    }
+}
+
+impl Store {
+    pub(crate) fn open(directory: &Path, view: &str) -> Result<Self> {
+        let database = Database::builder(directory).worker_threads(1).open()?;
+        let keyspace = database.keyspace("state", KeyspaceCreateOptions::default)?;
+        Ok(Self { view: view.to_owned(), database, keyspace })
+    }
+
+    /// The last checkpoint, if there is one.
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let Some(bytes) = self.keyspace.get(CHECKPOINT)? else {
+            return Ok(None);
+        };
+        let checkpoint: Checkpoint =
+            serde_json::from_slice(&bytes).map_err(|error| self.corrupt(error.to_string()))?;
+        if checkpoint.format != FORMAT {
+            let found = checkpoint.format;
+            return Err(self.corrupt(format!("expected format {FORMAT}, found {found}")));
+        }
+        Ok(Some(checkpoint))
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) -> Result<()> {
+        self.keyspace.clear()?;
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+
+    /// Names of all partial states, and their sizes in bytes, by window.
+    pub(crate) fn partials(&self) -> Result<Vec<(PartialKey, usize)>> {
+        let mut keys = vec![];
+        for item in self.keyspace.prefix([PARTIAL]) {
+            let (key, value) = item.into_inner()?;
+            let key = PartialKey::of(&key).ok_or_else(|| {
+                self.corrupt(format!("expected a partial state's key, found {key:?}"))
+            })?;
+            keys.push((key, value.len()));
+        }
+        Ok(keys)
+    }
+
+    /// A partial state.
+    pub(crate) fn partial(&self, key: PartialKey) -> Result<RecordBatch> {
+        let bytes = self.keyspace.get(key.bytes())?;
+        let bytes = bytes.ok_or_else(|| self.corrupt(format!("{key:?} is missing")))?;
+        self.decode(&bytes)
+    }
+
+    /// Makes a checkpoint durable, and with it the rows that are to be delivered.
+    pub(crate) fn write(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+        changes: Changes,
+        output: &[RecordBatch],
+        late: &[RecordBatch],
+    ) -> Result<()> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        if let Some(checkpoint) = checkpoint {
+            let json = serde_json::to_vec(checkpoint).expect("a checkpoint is plain data");
+            batch.insert(&self.keyspace, CHECKPOINT, json);
+        }
+        for (key, bytes) in changes.put {
+            batch.insert(&self.keyspace, key.bytes().to_vec(), bytes);
+        }
+        for key in changes.removed {
+            batch.remove(&self.keyspace, key.bytes().to_vec());
+        }
+        for (kind, rows) in [(OUTPUT, output), (LATE, late)] {
+            for (n, rows) in rows.iter().enumerate() {
+                batch.insert(&self.keyspace, outbox_key(kind, n).to_vec(), encode(rows)?);
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Rows for the view's topic that are to be delivered.
+    pub(crate) fn output(&self) -> Result<Vec<RecordBatch>> {
+        self.outbox(OUTPUT)
+    }
+
+    /// Late events that are to be delivered.
+    pub(crate) fn late(&self) -> Result<Vec<RecordBatch>> {
+        self.outbox(LATE)
+    }
+
+    fn outbox(&self, kind: u8) -> Result<Vec<RecordBatch>> {
+        let values = self.keyspace.prefix([kind]).map(|item| item.value());
+        values.map(|bytes| self.decode(&bytes?)).collect()
+    }
+
+    /// Notes that everything was delivered. Need not be durable: what was delivered is found in
+    /// the topics.
+    pub(crate) fn set_delivered(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let mut batch = self.database.batch();
+        let delivered = Checkpoint { outbox: None, ..checkpoint.clone() };
+        let json = serde_json::to_vec(&delivered).expect("a checkpoint is plain data");
+        batch.insert(&self.keyspace, CHECKPOINT, json);
+        for kind in [OUTPUT, LATE] {
+            for item in self.keyspace.prefix([kind]) {
+                batch.remove(&self.keyspace, item.key()?);
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// A partial state of these bytes.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<RecordBatch> {
+        decode(bytes).map_err(|error| self.corrupt(error.to_string()))
+    }
+
+    fn corrupt(&self, reason: impl Into<String>) -> StreamError {
+        StreamError::Corrupt { view: self.view.clone(), reason: reason.into() }
+    }
+}
+
+fn outbox_key(kind: u8, n: usize) -> [u8; 9] {
+    let mut key = [kind; 9];
+    key[1..].copy_from_slice(&(n as u64).to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_windows_do() {
+        let keys = [(i64::MIN, 5), (-1, 2), (0, 1), (0, 7), (i64::MAX, 0)]
+            .map(|(window, sequence)| PartialKey { window, sequence });
+        assert!(keys.windows(2).all(|pair| pair[0].bytes() < pair[1].bytes()));
+        assert!(keys.iter().all(|key| PartialKey::of(&key.bytes()) == Some(*key)));
+    }
+}

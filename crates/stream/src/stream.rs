@@ -1,0 +1,94 @@
+//! What views read: topics with a schema and an event time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch, new_null_array};
+use arrow::compute::{cast, max};
+use arrow::datatypes::{FieldRef, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use thalweg_event::{
+    schema::{column, log_schema, topic},
+    span::span_schema,
+};
+
+use crate::watermark::BEGINNING;
+
+/// Rows with an event time, from one or several topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// Name, in queries.
+    pub name: String,
+    /// Topics whose rows it has, all of them.
+    pub topics: Vec<String>,
+    /// Columns, as they are on the topics.
+    pub schema: SchemaRef,
+    /// Column of type timestamp(µs, UTC): when a row's event happened.
+    pub time_column: String,
+}
+
+impl Stream {
+    /// Every event.
+    pub fn logs() -> Self {
+        Self {
+            name: "logs".into(),
+            topics: vec![topic::LOGS_CRITICAL.into(), topic::LOGS_ROUTINE.into()],
+            schema: log_schema(),
+            time_column: column::TIMESTAMP.into(),
+        }
+    }
+
+    /// Every span of a trace.
+    pub fn spans() -> Self {
+        Self {
+            name: "spans".into(),
+            topics: vec![topic::SPANS.into()],
+            schema: span_schema(),
+            time_column: column::TIMESTAMP.into(),
+        }
+    }
+}
+
+impl Stream {
+    /// `rows` with exactly the stream's columns, in their order.
+    pub(crate) fn conform(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if rows.schema_ref() == &self.schema {
+            return Ok(rows.clone());
+        }
+        let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
+            Some(column) => cast(column, field.data_type()),
+            None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+        };
+        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+
+    /// The newest event time of `rows`, which have the stream's columns, in microseconds.
+    pub(crate) fn newest(&self, rows: &RecordBatch) -> i64 {
+        let times = rows.column_by_name(&self.time_column);
+        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        times.and_then(max).unwrap_or(BEGINNING)
+    }
+}
+
+/// Streams by name.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Streams(BTreeMap<String, Arc<Stream>>);
+
+impl Streams {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Stream>> {
+        self.0.get(name).map(Arc::clone)
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+
+    pub(crate) fn insert(&mut self, stream: Stream) {
+        self.0.insert(stream.name.clone(), Arc::new(stream));
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}

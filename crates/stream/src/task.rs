@@ -1,0 +1,174 @@
+//! The task that maintains a view: entries in, a checkpoint a second.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use thalweg_log::{Entry, Offset, TopicPartition};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::StreamConfig;
+use crate::error::Result;
+use crate::history::Histories;
+use crate::store::Store;
+use crate::view::{Made, Published, View, is_lost};
+use crate::watermark::Now;
+
+/// Waits between attempts to go on after a fault.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// A view and where it lives.
+pub(crate) struct Task {
+    pub(crate) made: Made,
+    pub(crate) config: StreamConfig,
+    pub(crate) directory: std::path::PathBuf,
+    pub(crate) histories: Arc<dyn Histories>,
+    pub(crate) published: Arc<ArcSwapOption<Published>>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Task {
+    /// Maintains the view until it is stopped. After a fault it goes on from the last checkpoint.
+    pub(crate) async fn run(self) {
+        let name = &self.made.name;
+        let mut retry = FIRST_RETRY;
+        loop {
+            let began = Instant::now();
+            let ended = self.attempt().await;
+            // A fault may have left the database's handle unusable.
+            self.published.store(None);
+            match ended {
+                Ok(()) => return,
+                Err(error) => {
+                    metrics::counter!("thalweg_view_faults_total", "view" => name.clone())
+                        .increment(1);
+                    tracing::error!(view = name, %error, "view stopped; retrying in {retry:?}");
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(retry) => {}
+            }
+            let lasted = began.elapsed() > LONGEST_RETRY;
+            retry = if lasted { FIRST_RETRY } else { (retry * 2).min(LONGEST_RETRY) };
+        }
+    }
+
+    async fn attempt(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.directory).map_err(fjall::Error::Io)?;
+        let store = Arc::new(Store::open(&self.directory, &self.made.name)?);
+        let Some(mut view) = self.open(store).await? else {
+            return Ok(());
+        };
+        view.skip_lost()?;
+        let result = self.maintain(&mut view).await;
+        if let Err(error) = &result
+            && is_lost(error)
+        {
+            view.skip_lost()?;
+            view.deliver().await?;
+            view.checkpoint(now())?;
+        }
+        result
+    }
+
+    /// The view as it was left, or begun with its history; `None` when stopped meanwhile.
+    async fn open(&self, store: Arc<Store>) -> Result<Option<View>> {
+        let (made, config) = (self.made.clone(), self.config.clone());
+        if let Some(view) = View::resume(made.clone(), Arc::clone(&store), config.clone(), now())? {
+            return Ok(Some(view));
+        }
+        if !made.options.backfill {
+            let cursors = self.ends()?;
+            let mut view = View::begin(made, store, config, cursors, now())?;
+            view.checkpoint(now())?;
+            return Ok(Some(view));
+        }
+        let mut history = self.histories.open(&made.plan.stream.name).await?;
+        let began = Instant::now();
+        let mut rows = 0;
+        let mut view = View::begin(made, store, config, history.cursors, now())?;
+        loop {
+            let batch = tokio::select! {
+                () = self.stop.cancelled() => return Ok(None),
+                batch = history.rows.next() => batch,
+            };
+            let Some(batch) = batch else {
+                break;
+            };
+            let batch = batch?;
+            rows += batch.num_rows();
+            view.take_history(&batch, now())?;
+            tokio::task::yield_now().await;
+        }
+        view.checkpoint(now())?;
+        tracing::info!(view = self.made.name, rows, elapsed = ?began.elapsed(), "history read");
+        Ok(Some(view))
+    }
+
+    /// Where the stream's topics end now.
+    fn ends(&self) -> Result<BTreeMap<TopicPartition, Offset>> {
+        let log = &self.made.log;
+        let mut ends = BTreeMap::new();
+        for topic in &self.made.plan.stream.topics {
+            for partition in 0..log.partitions(topic)? {
+                let at = TopicPartition::new(topic.as_str(), partition);
+                let end = log.offsets(at.clone())?.end;
+                ends.insert(at, end);
+            }
+        }
+        Ok(ends)
+    }
+
+    async fn maintain(&self, view: &mut View) -> Result<()> {
+        view.deliver().await?;
+        let mut entries = self.entries(view.cursors());
+        let mut ticks = interval(Duration::from_millis(self.config.checkpoint_interval_ms));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_due = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.checkpoint(view).await,
+                _ = ticks.tick() => true,
+                Some((at, entry)) = entries.next() => {
+                    view.take(&at, &entry?, now())?;
+                    view.is_full()
+                }
+            };
+            if is_due {
+                self.checkpoint(view).await?;
+            }
+        }
+    }
+
+    async fn checkpoint(&self, view: &mut View) -> Result<()> {
+        view.note_ends()?;
+        view.checkpoint(now())?;
+        view.deliver().await?;
+        view.release().await?;
+        self.published.store(Some(Arc::new(view.published())));
+        Ok(())
+    }
+
+    fn entries(
+        &self,
+        cursors: &BTreeMap<TopicPartition, Offset>,
+    ) -> BoxStream<'static, (TopicPartition, thalweg_log::Result<Entry>)> {
+        let tails = cursors.iter().map(|(at, cursor)| {
+            let partition = at.clone();
+            let tail = self.made.log.tail(at.clone(), *cursor);
+            tail.map(move |entry| (partition.clone(), entry)).boxed()
+        });
+        select_all(tails).boxed()
+    }
+}
+
+fn now() -> Now {
+    let unix_micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
+    Now { instant: Instant::now(), unix_micros: i64::try_from(unix_micros).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,363 @@
+//! One view: what becomes of entries of the log, a checkpoint at a time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use thalweg_log::{Entry, Log, Offset, TopicPartition};
+
+use crate::aggregation::Groups;
+use crate::config::{Late, StreamConfig, ViewOptions};
+use crate::error::{Result, StreamError};
+use crate::late::{LATE_EVENTS, count_of, late_rows};
+use crate::meters::Meters;
+use crate::open::{Open, OpenWindows};
+use crate::plan::Plan;
+use crate::store::{Changes, Checkpoint, Outbox, Store};
+use crate::watermark::{BEGINNING, Now, Watermark};
+
+/// Rows of closed windows that one checkpoint emits, about.
+const CLOSE_ROWS: usize = 256 << 10;
+/// Rows that are appended to a topic at once.
+const APPEND_ROWS: usize = 64 << 10;
+/// Memory for entries that are looked through for rows delivered before a crash.
+const REREAD_BYTES: usize = 8 << 20;
+
+/// What a view is made of.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) name: String,
+    /// Topic of its rows.
+    pub(crate) topic: String,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) options: ViewOptions,
+    pub(crate) log: Arc<dyn Log>,
+}
+
+/// A view being maintained.
+///
+/// Every result is the outcome of [`View::take`] for the entries up to some offsets, and
+/// [`View::checkpoint`] makes both durable at once. [`View::deliver`] then appends to topics what
+/// the checkpoint says; after a crash it finds out how much of that was done before.
+pub(crate) struct View {
+    made: Made,
+    store: Arc<Store>,
+    config: StreamConfig,
+    watermark: Watermark,
+    cursors: BTreeMap<TopicPartition, Offset>,
+    groups: Groups,
+    open: OpenWindows,
+    late: Vec<RecordBatch>,
+    /// The checkpoint whose rows are not delivered yet.
+    undelivered: Option<Checkpoint>,
+    /// Whether anything came since the last checkpoint.
+    is_changed: bool,
+    meters: Meters,
+}
+
+/// A view's open windows after a checkpoint, and where its closed ones end.
+pub(crate) struct Published {
+    /// Windows that end at or before this are closed, and their rows delivered.
+    pub(crate) closed_until: i64,
+    pub(crate) open: Open,
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("closed_until", &self.closed_until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Takes up a view where its last checkpoint left it; `None` when it has none, and has to be
+    /// begun.
+    pub(crate) fn resume(
+        made: Made,
+        store: Arc<Store>,
+        config: StreamConfig,
+        now: Now,
+    ) -> Result<Option<Self>> {
+        let Some(checkpoint) = store.checkpoint()? else {
+            return Ok(None);
+        };
+        let (cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        let mut view = Self::new(made, store, config, cursors, sequence, now)?;
+        view.watermark.resume(&checkpoint.reached);
+        if checkpoint.outbox.is_some() {
+            view.undelivered = Some(checkpoint);
+        }
+        Ok(Some(view))
+    }
+
+    /// Begins a view that reads its stream from `cursors` on.
+    pub(crate) fn begin(
+        made: Made,
+        store: Arc<Store>,
+        config: StreamConfig,
+        cursors: BTreeMap<TopicPartition, Offset>,
+        now: Now,
+    ) -> Result<Self> {
+        // An attempt before this one may have been cut off.
+        store.clear()?;
+        let mut view = Self::new(made, store, config, cursors, 0, now)?;
+        // Even without a row, its first checkpoint says where it began.
+        view.is_changed = true;
+        Ok(view)
+    }
+
+    fn new(
+        made: Made,
+        store: Arc<Store>,
+        config: StreamConfig,
+        cursors: BTreeMap<TopicPartition, Offset>,
+        sequence: u64,
+        now: Now,
+    ) -> Result<Self> {
+        let aggregation = &made.plan.aggregation;
+        let resident = config.resident_bytes;
+        let open = OpenWindows::load(Arc::clone(aggregation), &store, sequence, resident)?;
+        let lateness = Duration::from_secs(made.options.lateness_secs);
+        let idle = Duration::from_secs(made.options.idle_secs);
+        let watermark = Watermark::new(cursors.keys().cloned(), lateness, idle, now.instant);
+        Ok(Self {
+            groups: aggregation.groups()?,
+            meters: Meters::new(&made.name),
+            watermark,
+            cursors,
+            open,
+            late: vec![],
+            undelivered: None,
+            is_changed: false,
+            made,
+            store,
+            config,
+        })
+    }
+
+    /// Where to read on.
+    pub(crate) fn cursors(&self) -> &BTreeMap<TopicPartition, Offset> {
+        &self.cursors
+    }
+
+    /// Takes rows of history, for which no watermark holds.
+    pub(crate) fn take_history(&mut self, rows: &RecordBatch, now: Now) -> Result<()> {
+        let newest = self.gather(rows, BEGINNING)?;
+        self.watermark.observe_history(newest, now);
+        if self.is_full() {
+            let mut changes = Changes::default();
+            self.keep_gathered(&mut changes)?;
+            self.store.write(None, changes, &[], &[])?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of an entry that were not read yet.
+    pub(crate) fn take(&mut self, at: &TopicPartition, entry: &Entry, now: Now) -> Result<()> {
+        let cursor = self.cursors.get(at).copied().unwrap_or(0);
+        if entry.next_offset <= cursor {
+            return Ok(());
+        }
+        let watermark = self.watermark.advance(now.instant);
+        let newest = self.gather(&entry.after(cursor), watermark)?;
+        self.watermark.observe(at, newest, now);
+        self.cursors.insert(at.clone(), entry.next_offset);
+        self.is_changed = true;
+        Ok(())
+    }
+
+    /// Adds rows to groups; answers the newest event time among them.
+    fn gather(&mut self, rows: &RecordBatch, watermark: i64) -> Result<i64> {
+        let plan = &self.made.plan;
+        let rows = plan.stream.conform(rows)?;
+        let newest = plan.stream.newest(&rows);
+        let input = plan.input(&rows, watermark)?;
+        self.meters.rows(rows.num_rows(), input.timeless);
+        if let Some(late) = &input.late {
+            self.meters.late(late.num_rows());
+            if self.made.options.late == Late::Keep {
+                let times = plan.times(late)?;
+                self.late.push(late_rows(&self.made.name, late, &times, watermark)?);
+            }
+        }
+        if input.rows.num_rows() > 0 {
+            self.groups.update(&plan.rows(&input))?;
+        }
+        Ok(newest)
+    }
+
+    /// Notes which partitions have been read to their end.
+    pub(crate) fn note_ends(&mut self) -> Result<()> {
+        for (at, cursor) in &self.cursors {
+            let is_at_end = self.made.log.offsets(at.clone())?.end <= *cursor;
+            self.watermark.set_at_end(at, is_at_end);
+        }
+        Ok(())
+    }
+
+    /// Whether so much has been gathered that a checkpoint is due.
+    pub(crate) fn is_full(&self) -> bool {
+        let late: usize = self.late.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.groups.size() + late >= self.config.gather_bytes
+    }
+
+    fn keep_gathered(&mut self, changes: &mut Changes) -> Result<()> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let fresh = self.made.plan.aggregation.groups()?;
+        let gathered = std::mem::replace(&mut self.groups, fresh).into_partial()?;
+        self.open.add(gathered, &self.store, changes)
+    }
+
+    /// Makes durable what was taken, and what it completes.
+    ///
+    /// Rows of the checkpoint before must have been delivered.
+    pub(crate) fn checkpoint(&mut self, now: Now) -> Result<()> {
+        assert!(self.undelivered.is_none(), "a checkpoint's rows are delivered before the next");
+        let watermark = self.watermark.advance(now.instant);
+        let mut changes = Changes::default();
+        self.keep_gathered(&mut changes)?;
+        let closed = self.open.close(watermark, CLOSE_ROWS, &self.store, &mut changes)?;
+        if !self.is_changed && changes.is_empty() {
+            return Ok(());
+        }
+        let output = closed.into_iter().map(|results| self.made.plan.output(results));
+        let output = output.collect::<Result<Vec<_>>>()?;
+        let output = in_pieces(output);
+        let late = in_pieces(std::mem::take(&mut self.late));
+        let outbox = match output.is_empty() && late.is_empty() {
+            true => None,
+            false => Some(Outbox {
+                output_end: self.made.log.offsets(self.output_at())?.end,
+                late_end: self.made.log.offsets(late_at())?.end,
+            }),
+        };
+        let sequence = self.open.next_sequence();
+        let checkpoint = Checkpoint::new(&self.cursors, self.watermark.reached(), sequence, outbox);
+        self.store.write(Some(&checkpoint), changes, &output, &late)?;
+        self.is_changed = false;
+        self.meters.checkpoint(watermark, now, &self.open);
+        self.undelivered = outbox.map(|_| checkpoint);
+        Ok(())
+    }
+
+    /// Appends the rows of the last checkpoint to their topics, as far as that was not done.
+    pub(crate) async fn deliver(&mut self) -> Result<()> {
+        let Some(checkpoint) = &self.undelivered else {
+            return Ok(());
+        };
+        let ends = checkpoint.outbox.as_ref().expect("kept only with rows to deliver");
+        let (log, name) = (&*self.made.log, &self.made.name);
+        let output = self.store.output()?;
+        let at = TopicPartition::new(self.made.topic.as_str(), 0);
+        let emitted = append(log, at, ends.output_end, output, RecordBatch::num_rows).await?;
+        self.meters.emitted(emitted);
+        let late = self.store.late()?;
+        append(log, late_at(), ends.late_end, late, |batch| count_of(name, batch)).await?;
+        self.store.set_delivered(checkpoint)?;
+        self.undelivered = None;
+        Ok(())
+    }
+
+    fn output_at(&self) -> TopicPartition {
+        TopicPartition::new(self.made.topic.as_str(), 0)
+    }
+
+    /// Lets the log remove what was read.
+    pub(crate) async fn release(&mut self) -> Result<()> {
+        for (at, cursor) in &self.cursors {
+            self.made.log.commit(&group(&self.made.topic), at.clone(), *cursor).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on behind rows that the log no longer has.
+    pub(crate) fn skip_lost(&mut self) -> Result<()> {
+        for (at, cursor) in &mut self.cursors {
+            let start = self.made.log.offsets(at.clone())?.start;
+            if *cursor < start {
+                tracing::error!(
+                    view = self.made.name, partition = %at, from = *cursor, to = start,
+                    "the log has removed events that the view had not read; it goes on without them"
+                );
+                self.meters.lost(start - *cursor);
+                *cursor = start;
+                self.is_changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open windows, for queries.
+    pub(crate) fn published(&self) -> Published {
+        let reached = self.watermark.reached().watermark;
+        // Closing goes on in later checkpoints when much is to be closed.
+        let window = self.made.plan.aggregation.window();
+        let earliest = self.open.earliest().map(|start| window.end(start, 0) - 1);
+        let closed_until = reached.min(earliest.unwrap_or(i64::MAX));
+        Published { closed_until, open: self.open.snapshot(&self.store) }
+    }
+}
+
+/// Consumer group of a view.
+pub(crate) fn group(topic: &str) -> String {
+    format!("stream/{topic}")
+}
+
+fn late_at() -> TopicPartition {
+    TopicPartition::new(LATE_EVENTS, 0)
+}
+
+/// Appends `batches`, without the rows that are behind `end` already: `own` counts, in a batch of
+/// the topic, those of this view. Answers how many rows were appended.
+async fn append(
+    log: &dyn Log,
+    at: TopicPartition,
+    end: Offset,
+    batches: Vec<RecordBatch>,
+    own: impl Fn(&RecordBatch) -> usize,
+) -> Result<usize> {
+    if batches.is_empty() {
+        return Ok(0);
+    }
+    let mut done = 0;
+    let mut from = end;
+    while from < log.offsets(at.clone())?.end {
+        let entries = log.read(at.clone(), from, REREAD_BYTES).await?;
+        for entry in &entries {
+            done += own(&entry.after(from));
+        }
+        from = entries.last().map_or(from, |last| last.next_offset);
+    }
+    let mut appended = 0;
+    for batch in batches {
+        let skipped = done.min(batch.num_rows());
+        done -= skipped;
+        let rest = batch.slice(skipped, batch.num_rows() - skipped);
+        if rest.num_rows() > 0 {
+            appended += rest.num_rows();
+            log.append(at.clone(), rest).await?;
+        }
+    }
+    Ok(appended)
+}
+
+/// Batches of a size that the log takes well.
+fn in_pieces(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    let pieces = batches.into_iter().flat_map(|batch| {
+        (0..batch.num_rows())
+            .step_by(APPEND_ROWS)
+            .map(move |from| batch.slice(from, APPEND_ROWS.min(batch.num_rows() - from)))
+            .collect::<Vec<_>>()
+    });
+    pieces.collect()
+}
+
+/// Whether the log has lost what was to be read.
+pub(crate) fn is_lost(error: &StreamError) -> bool {
+    matches!(error, StreamError::Log(thalweg_log::LogError::OffsetOutOfRange { .. }))
+}

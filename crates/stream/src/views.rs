@@ -1,0 +1,271 @@
+//! All views of a node: what they are, and who reads what.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use thalweg_log::Log;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::{StreamConfig, ViewConfig};
+use crate::error::{Result, StreamError};
+use crate::functions;
+use crate::history::Histories;
+use crate::plan::{Plan, WINDOW_START};
+use crate::stream::{Stream, Streams};
+use crate::table::ViewTable;
+use crate::task::Task;
+use crate::view::{Made, Published};
+
+/// Views over streams, maintained on threads of their own.
+pub struct Views {
+    config: StreamConfig,
+    context: SessionContext,
+    log: Arc<dyn Log>,
+    histories: Arc<dyn Histories>,
+    known: Mutex<Known>,
+    /// Taken only when the views are dropped.
+    runtime: Option<Runtime>,
+}
+
+#[derive(Default)]
+struct Known {
+    streams: Streams,
+    running: BTreeMap<String, Running>,
+}
+
+struct Running {
+    config: ViewConfig,
+    reads: String,
+    directory: PathBuf,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A view whose query has been understood, and that waits for its topic to be there.
+pub struct Planned {
+    config: ViewConfig,
+    plan: Arc<Plan>,
+    version: String,
+}
+
+impl Planned {
+    /// Topic that the view's rows go to: of this view and this query only.
+    pub fn topic(&self) -> String {
+        format!("view.{}.{}", self.config.name, self.version)
+    }
+
+    /// Columns of the view's rows on their topic.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.plan.output
+    }
+
+    /// The column that says when a row's window began.
+    pub fn time_column(&self) -> &'static str {
+        WINDOW_START
+    }
+
+    /// The view as it was stated.
+    pub fn config(&self) -> &ViewConfig {
+        &self.config
+    }
+}
+
+impl Views {
+    /// Views over `streams`, planned with the functions of `context`, whose tables are not used.
+    ///
+    /// # Errors
+    /// Threads cannot be started.
+    pub fn new(
+        config: StreamConfig,
+        context: SessionContext,
+        streams: Vec<Stream>,
+        histories: Arc<dyn Histories>,
+        log: Arc<dyn Log>,
+    ) -> std::io::Result<Self> {
+        functions::register(&context);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = config.threads.unwrap_or_else(|| cores() / 2).max(1);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("stream")
+            .enable_all()
+            .build()?;
+        let views = Self {
+            config,
+            context,
+            log,
+            histories,
+            known: Mutex::default(),
+            runtime: Some(runtime),
+        };
+        for stream in streams {
+            views.add_stream(&mut views.known.lock(), stream);
+        }
+        Ok(views)
+    }
+
+    fn add_stream(&self, known: &mut Known, stream: Stream) {
+        let empty = Arc::new(EmptyTable::new(Arc::clone(&stream.schema)));
+        // A table of the planner's alone: it is there for its columns.
+        let _ = self.context.register_table(stream.name.as_str(), empty);
+        known.streams.insert(stream);
+    }
+
+    /// Understands a view's query.
+    ///
+    /// # Errors
+    /// [`StreamError::Exists`], [`StreamError::Definition`].
+    pub async fn plan(&self, config: ViewConfig) -> Result<Planned> {
+        let streams = {
+            let known = self.known.lock();
+            if known.streams.get(config.name.as_str()).is_some() {
+                return Err(StreamError::Exists(config.name.to_string()));
+            }
+            known.streams.clone()
+        };
+        let plan = Plan::of(&config, &self.context.state(), &streams).await?;
+        let version = format!("{:08x}", xxh3_64(config.query.trim().as_bytes()) as u32);
+        Ok(Planned { plan: Arc::new(plan), version, config })
+    }
+
+    /// Maintains a view from now on. Its topic is there, and so is the one of late events; its
+    /// rows are to be found in `closed` from the moment they are on the topic.
+    ///
+    /// Answers the view as a table.
+    ///
+    /// # Errors
+    /// [`StreamError::Exists`], [`StreamError::Definition`] at the limit of views.
+    pub fn start(
+        &self,
+        planned: Planned,
+        closed: Arc<dyn TableProvider>,
+    ) -> Result<Arc<ViewTable>> {
+        let topic = planned.topic();
+        let Planned { config, plan, version } = planned;
+        let name = config.name.to_string();
+        let mut known = self.known.lock();
+        if known.streams.get(&name).is_some() {
+            return Err(StreamError::Exists(name));
+        }
+        if known.running.len() >= self.config.max_views {
+            let reason = format!(
+                "there are {} views, as many as `stream.max_views` allows",
+                self.config.max_views
+            );
+            return Err(StreamError::definition(&name, reason));
+        }
+        let published: Arc<ArcSwapOption<Published>> = Arc::default();
+        let directory = self.config.directory.join(&name);
+        let stop = CancellationToken::new();
+        let task = Task {
+            made: Made {
+                name: name.clone(),
+                topic: topic.clone(),
+                plan: Arc::clone(&plan),
+                options: config.options.clone(),
+                log: Arc::clone(&self.log),
+            },
+            config: self.config.clone(),
+            directory: directory.join(&version),
+            histories: Arc::clone(&self.histories),
+            published: Arc::clone(&published),
+            stop: stop.clone(),
+        };
+        remove_other_versions(&directory, &version);
+        let task = self.runtime().spawn(task.run());
+        let reads = plan.stream.name.clone();
+        let emit = config.options.emit;
+        known.running.insert(name.clone(), Running { config, reads, directory, stop, task });
+        let schema: Schema = plan.output.as_ref().clone();
+        self.add_stream(
+            &mut known,
+            Stream {
+                name,
+                topics: vec![topic],
+                schema: Arc::new(schema),
+                time_column: WINDOW_START.into(),
+            },
+        );
+        Ok(Arc::new(ViewTable::new(closed, plan, emit, published)))
+    }
+
+    /// Ends a view, and forgets its state.
+    ///
+    /// # Errors
+    /// [`StreamError::Unknown`], [`StreamError::InUse`].
+    pub async fn remove(&self, name: &str) -> Result<ViewConfig> {
+        let running = {
+            let mut known = self.known.lock();
+            let reader = known.running.iter().find(|(_, running)| running.reads == name);
+            if let Some((reader, _)) = reader {
+                return Err(StreamError::InUse { view: name.into(), reader: reader.clone() });
+            }
+            let running = known.running.remove(name);
+            let running = running.ok_or_else(|| StreamError::Unknown(name.into()))?;
+            known.streams.remove(name);
+            let _ = self.context.deregister_table(name);
+            running
+        };
+        running.stop.cancel();
+        let _ = running.task.await;
+        if let Err(error) = std::fs::remove_dir_all(&running.directory) {
+            tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
+        }
+        Ok(running.config)
+    }
+
+    /// The views there are.
+    pub fn list(&self) -> Vec<ViewConfig> {
+        self.known.lock().running.values().map(|running| running.config.clone()).collect()
+    }
+
+    /// Makes a last checkpoint of each view, and ends.
+    pub async fn shutdown(&self) {
+        let running = std::mem::take(&mut self.known.lock().running);
+        for view in running.values() {
+            view.stop.cancel();
+        }
+        for (name, view) in running {
+            if view.task.await.is_err() {
+                tracing::error!(view = name, "a view's task has failed");
+            }
+        }
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the runtime is taken only by drop")
+    }
+}
+
+impl Drop for Views {
+    fn drop(&mut self) {
+        // A plain drop would block, which asynchronous callers must not.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Removes the state of queries that the view had before.
+fn remove_other_versions(directory: &std::path::Path, version: &str) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name() != version
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "old state is left on disk");
+        }
+    }
+}
