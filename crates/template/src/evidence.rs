@@ -13,17 +13,19 @@ use crate::patterns::Patterns;
 
 /// What it takes, in half words.
 const ENOUGH: u32 = 10;
-/// At the start of a message, where its verb or subject stands.
-const ENOUGH_AT_START: u32 = 2 * ENOUGH;
+/// How much more at the start of a message, where its verb or subject stands, if it always is a word.
+const MORE_AT_START: u32 = 10;
 /// How many positions may turn into parameters at once.
 const MAX_POSITIONS: u32 = 8;
 /// For how many positions it takes no more than for one.
 const FREE_POSITIONS: u32 = 2;
 /// How many sets of positions are tried for a pattern.
 const MAX_TRIED: usize = 24;
+/// What a plain word says.
+const PLAIN: u32 = 2;
 /// Values as rare as this keep coming; those of an enumeration have all been seen often.
 const RARE: u64 = 2;
-/// One in so many values has to be rare.
+/// One in so many plain words has to be rare when the next one comes.
 const RARE_SHARE: usize = 5;
 
 /// Patterns found to be one.
@@ -37,9 +39,10 @@ pub(crate) struct Finding {
 /// How much a value says for a parameter, in half words.
 fn weight(element: &Element) -> u32 {
     let by_look = match element.kind {
-        Kind::Word => 2,
+        Kind::Word => PLAIN,
         Kind::Name | Kind::Quoted => 4,
-        Kind::Number | Kind::Value => return 6,
+        Kind::Number => return 6,
+        Kind::Value => return 8,
     };
     match element.context {
         Context::Plain => by_look,
@@ -110,8 +113,8 @@ impl Weighing<'_> {
                 .collect();
             let constant = positions(candidates)
                 .filter(|&position| {
-                    let enough =
-                        if position == 0 { enough * ENOUGH_AT_START / ENOUGH } else { enough };
+                    let is_start = position == 0 && !self.any_value(&members, position);
+                    let enough = if is_start { enough + MORE_AT_START } else { enough };
                     !self.varies(&members, position, enough)
                 })
                 .fold(0, |set: Positions, position| set | 1 << position);
@@ -149,32 +152,46 @@ impl Weighing<'_> {
         Some(enough * candidates.count_ones().max(FREE_POSITIONS) / FREE_POSITIONS)
     }
 
+    fn any_value(&self, members: &[u32], position: usize) -> bool {
+        members.iter().any(|&member| self.patterns.get(member).is_wild(position))
+    }
+
     /// Whether what stands at a position of these patterns comes to `enough`.
     fn varies(&self, members: &[u32], position: usize, enough: u32) -> bool {
-        let mut seen: Vec<(u64, Reverse<u32>, u64)> = members
+        let mut seen: Vec<Seen> = members
             .iter()
             .map(|&member| {
                 let pattern = self.patterns.get(member);
                 let element = &pattern.elements[position];
-                let (weight, count) = if pattern.is_parameter(position) {
-                    (enough, RARE)
-                } else if element.is_value() {
-                    (weight(element), RARE)
-                } else {
-                    (weight(element), pattern.count)
-                };
-                (pattern.key_at(position), Reverse(weight), count)
+                let is_parameter = pattern.is_parameter(position);
+                Seen {
+                    key: pattern.key_at(position),
+                    weight: if is_parameter { enough } else { weight(element) },
+                    count: pattern.count,
+                    is_new: member == self.at,
+                }
             })
             .collect();
-        seen.sort_unstable();
-        let (mut values, mut rare, mut total) = (0, 0, 0);
-        for same in seen.chunk_by(|one, other| one.0 == other.0) {
+        seen.sort_unstable_by_key(|seen| (seen.key, Reverse(seen.weight)));
+        let (mut values, mut total, mut before, mut rare, mut is_plain) = (0, 0, 0, 0, true);
+        for same in seen.chunk_by(|one, other| one.key == other.key) {
             values += 1;
-            total += same[0].1.0;
-            let is_wild = same[0].0 == crate::element::WILDCARD;
-            let count: u64 = same.iter().map(|&(.., count)| count).sum();
-            rare += usize::from(is_wild || count <= RARE);
+            total += same[0].weight;
+            is_plain &= same[0].weight == PLAIN;
+            if !same.iter().any(|seen| seen.is_new) {
+                before += 1;
+                let count: u64 = same.iter().map(|seen| seen.count).sum();
+                rare += usize::from(count <= RARE);
+            }
         }
-        values >= 2 && total >= enough && rare * RARE_SHARE >= values
+        values >= 2 && total >= enough && (!is_plain || rare * RARE_SHARE >= before)
     }
+}
+
+/// What one pattern has at a position.
+struct Seen {
+    key: u64,
+    weight: u32,
+    count: u64,
+    is_new: bool,
 }

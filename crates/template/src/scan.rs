@@ -91,8 +91,7 @@ fn word(text: &[u8], start: usize) -> (Option<Element>, usize) {
             return (Some(Element::number(start..end)), end);
         }
         if text[end..].starts_with(b"://") {
-            let is_over = |byte: &u8| *byte <= b' ' || b"\"'<>)],".contains(byte);
-            end = text[end..].iter().position(is_over).map_or(text.len(), |length| end + length);
+            end = end_of_address(text, end);
             return (Some(Element::value(start..end)), end);
         }
     }
@@ -114,9 +113,24 @@ fn word(text: &[u8], start: usize) -> (Option<Element>, usize) {
         inner.end = end;
         look = Look::of(&text[inner.clone()]);
     }
+    if look.first == b'/' && has_query(&text[end..]) {
+        end = end_of_address(text, end);
+        return (Some(Element::value(inner.start..end)), end);
+    }
     let is_host = inner.end == end && look.may_be_host() && is_port(&text[end..]);
     let element = if is_host { Element::value(inner) } else { look.element(text, inner) };
     (Some(element), end)
+}
+
+/// Whether a path goes on with a query (`?page=1`) or parameters (`;v=1`).
+fn has_query(rest: &[u8]) -> bool {
+    matches!(rest, [b'?' | b';', next, ..] if is(*next, WORD))
+}
+
+/// Where a URL or a path with a query that goes on at `from` ends.
+fn end_of_address(text: &[u8], from: usize) -> usize {
+    let is_over = |byte: &u8| *byte <= b' ' || b"\"'<>)],".contains(byte);
+    text[from..].iter().position(is_over).map_or(text.len(), |length| from + length)
 }
 
 /// Where a MAC or IPv6 address, or a time of day, that begins with a word ends.
@@ -314,10 +328,11 @@ mod tests {
     #[test]
     fn paths_urls_and_mail_addresses_are_values() {
         assert_eq!(
-            shown("GET https://x.org/a?b=c, /etc/hosts a/b.txt C:\\tmp\\x joe@x.org /"),
+            shown("GET https://x.org/a?b=c, /a?b=c&d /etc/hosts a/b.txt C:\\tmp\\x joe@x.org /"),
             [
                 "GET",
                 "<https://x.org/a?b=c>",
+                "</a?b=c&d>",
                 "</etc/hosts>",
                 "<a/b.txt>",
                 "C",

@@ -4,3 +4,5 @@
 mod corpus;
 
 mod accuracy;
+mod identity;
+mod templates;
