@@ -68,19 +68,3 @@ fn filled_in(template: &str, values: &mut Values, random: &mut Rng) -> String {
     message.push_str(rest);
     message
 }
-
-/// The share of messages whose group is exactly the messages of their template.
-///
-/// Zhu et al., "Tools and benchmarks for automated log parsing", ICSE-SEIP 2019.
-pub(crate) fn grouping_accuracy<T: Eq + std::hash::Hash>(found: &[T], truth: &[usize]) -> f64 {
-    use std::collections::HashMap;
-    let mut by_found: HashMap<&T, Vec<usize>> = HashMap::new();
-    let mut by_truth: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (line, (found, &truth)) in found.iter().zip(truth).enumerate() {
-        by_found.entry(found).or_default().push(line);
-        by_truth.entry(truth).or_default().push(line);
-    }
-    let right: usize =
-        by_truth.values().filter(|lines| by_found[&found[lines[0]]] == **lines).map(Vec::len).sum();
-    right as f64 / truth.len() as f64
-}

@@ -111,12 +111,7 @@ impl Patterns {
         self.free.push(at);
         self.by_key.remove(&pattern.key());
         for third in pattern.thirds() {
-            if let Some(alike) = self.by_third.get_mut(&third) {
-                alike.retain(|&other| other != at);
-                if alike.is_empty() {
-                    self.by_third.remove(&third);
-                }
-            }
+            strike_out(&mut self.by_third, third, at);
         }
         let sets = &mut self.parameter_sets[pattern.elements.len()];
         if let Some(set) = sets.iter_mut().find(|set| set.positions == pattern.parameters) {
@@ -139,5 +134,14 @@ impl Patterns {
         alike.sort_unstable();
         alike.dedup();
         alike
+    }
+}
+
+fn strike_out(lists: &mut HashedMap<Vec<u32>>, key: u64, at: u32) {
+    if let Some(list) = lists.get_mut(&key) {
+        list.retain(|&other| other != at);
+        if list.is_empty() {
+            lists.remove(&key);
+        }
     }
 }

@@ -24,6 +24,8 @@ pub const SNAPSHOT_VERSION: u8 = 1;
 
 const MAGIC: &[u8; 4] = b"thtm";
 const CHECKSUM_BYTES: usize = 8;
+/// Lines up to here, and as many again, can be counted.
+const MAX_COUNT: u64 = 1 << 62;
 
 /// Why bytes are not a snapshot of a miner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +129,9 @@ impl Miner {
         miner.lines = input.number()?;
         miner.births = input.number()?;
         miner.forgotten = input.number()?;
+        if miner.lines.max(miner.births) > MAX_COUNT {
+            return Err(input.inconsistent("more lines than can have been"));
+        }
         let templates = read_templates(&mut input, &mut miner)?;
         read_patterns(&mut input, &mut miner, &templates)?;
         if miner.templates.iter().any(|entry| entry.patterns.is_empty()) {
@@ -146,13 +151,19 @@ fn read_templates(input: &mut Input<'_>, miner: &mut Miner) -> Result<Vec<u32>, 
         return Err(input.inconsistent("more templates than its limit"));
     }
     let mut templates = Vec::with_capacity(count);
+    let (mut lines, mut last_born) = (0_u64, 0);
     for _ in 0..count {
         let id = input.id()?;
         if miner.templates.with_id(id).is_some() {
             return Err(input.inconsistent("two templates of one id"));
         }
         let count = input.number()?;
-        let born = input.number()?;
+        lines = lines.saturating_add(count);
+        if lines > miner.lines {
+            return Err(input.inconsistent("templates of more lines than there were"));
+        }
+        let born = input.birth(last_born, miner.births)?;
+        last_born = born;
         let at = miner.templates.insert(id, born);
         miner.templates.get_mut(at).count = count;
         templates.push(at);
@@ -170,13 +181,19 @@ fn read_patterns(
         return Err(input.inconsistent("more patterns than its limit"));
     }
     let mut reader = Reader::default();
+    let mut last_born = 0;
     for _ in 0..count {
         let template = input.size()?;
         let template = *templates
             .get(template)
             .ok_or_else(|| input.inconsistent("a pattern of a template that is not there"))?;
         let parameters = u128::from(input.number()?) | u128::from(input.number()?) << 64;
-        let (count, last_line, born) = (input.number()?, input.number()?, input.number()?);
+        let (count, last_line) = (input.number()?, input.number()?);
+        if count.max(last_line) > miner.lines {
+            return Err(input.inconsistent("a pattern of more lines than there were"));
+        }
+        let born = input.birth(last_born, miner.births)?;
+        last_born = born;
         let is_cut = input.number()? != 0;
         let length = input.size()?;
         if length > miner.config.line_limit_bytes {
@@ -272,6 +289,15 @@ impl<'a> Input<'a> {
     fn size(&mut self) -> Result<usize, SnapshotError> {
         let number = self.number()?;
         usize::try_from(number).map_err(|_| self.inconsistent("a size beyond memory"))
+    }
+
+    /// When something was born: after the one before it.
+    fn birth(&mut self, last: u64, births: u64) -> Result<u64, SnapshotError> {
+        let born = self.number()?;
+        if born <= last || born > births {
+            return Err(self.inconsistent("a birth out of order"));
+        }
+        Ok(born)
     }
 
     fn id(&mut self) -> Result<u64, SnapshotError> {

@@ -170,7 +170,7 @@ fn ids_are_frozen() {
     let mut miner = miner(16);
     let mut id = |message| miner.observe(message).template.to_string();
     assert_eq!(id("Connection from 10.0.0.1 closed"), "26efa9ab1a0b6d64");
-    assert_eq!(id("eth0: link \"very up\" at sshd[5]"), "FROZEN-B");
+    assert_eq!(id("eth0: link \"very up\" at sshd[5]"), "49da3561ee2b00bf");
 }
 
 #[test]
