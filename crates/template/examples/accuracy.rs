@@ -4,7 +4,8 @@
 //! `*_structured*.csv` below DIR in LogHub's form: a header with `Content` and `EventId`, one
 //! message a row. A message counts as right if its group holds exactly the messages of its event
 //! (Zhu et al., "Tools and benchmarks for automated log parsing", ICSE-SEIP 2019). The last
-//! template of each message counts; the id given at the time is scored beside it.
+//! template of each message counts. Beside it: what share of messages got an id at the time that
+//! was later merged into another, and the accuracy of the ids given at the time.
 //! `--errors N` shows the N largest events that went wrong.
 
 use std::collections::HashMap;
@@ -29,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("{directory} holds no file named *_structured*.csv").into());
     }
     println!(
-        "{:28}{:>8}{:>8}{:>10}{:>10}{:>10}{:>12}",
-        "", "lines", "events", "templates", "GA", "GA then", "lines/s"
+        "{:28}{:>8}{:>8}{:>10}{:>9}{:>9}{:>9}{:>11}",
+        "", "lines", "events", "templates", "GA", "moved", "GA then", "lines/s"
     );
     let (mut total, mut total_then) = (0.0, 0.0);
     for file in &files {
@@ -43,22 +44,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         let now: Vec<TemplateId> = then.iter().map(|&id| miner.resolve(id)).collect();
         let accuracy = grouping_accuracy(&now, &log.events);
         let accuracy_then = grouping_accuracy(&then, &log.events);
+        let moved = then.iter().zip(&now).filter(|(then, now)| then != now).count() as f64
+            / log.messages.len() as f64;
         total += accuracy;
         total_then += accuracy_then;
         println!(
-            "{:28}{:>8}{:>8}{:>10}{:>10.4}{:>10.4}{:>12.0}",
+            "{:28}{:>8}{:>8}{:>10}{:>9.4}{:>8.1}%{:>9.4}{:>11.0}",
             file.file_name().unwrap_or_default().to_string_lossy().replace("_structured.csv", ""),
             log.messages.len(),
             groups(&log.events).len(),
             groups(&now).len(),
             accuracy,
+            moved * 100.0,
             accuracy_then,
             log.messages.len() as f64 / seconds,
         );
         show_errors(&log, &now, &miner, errors);
     }
     let count = files.len() as f64;
-    println!("{:28}{:>36.4}{:>10.4}", "average", total / count, total_then / count);
+    println!("{:28}{:>35.4}{:>18.4}", "average", total / count, total_then / count);
     Ok(())
 }
 

@@ -28,10 +28,10 @@ const RARE: u64 = 2;
 /// One in so many plain words has to be rare when the next one comes.
 const RARE_SHARE: usize = 5;
 
-/// Patterns found to be one.
+/// That all patterns are one that differ from one of them at certain positions only.
 pub(crate) struct Finding {
-    /// At least two.
-    pub(crate) patterns: Vec<u32>,
+    /// One of them.
+    pub(crate) pattern: u32,
     /// Where they have parameters.
     pub(crate) parameters: Positions,
 }
@@ -51,7 +51,7 @@ fn weight(element: &Element) -> u32 {
     }
 }
 
-/// Which patterns are one with this one, if any.
+/// Whether other patterns are one with this one.
 ///
 /// Looks at patterns of the same length that differ in at most
 /// [`MAX_POSITIONS`]; takes time linear in how many there are, times the
@@ -124,7 +124,7 @@ impl Weighing<'_> {
                     .fold(candidates, |set, &member| set | self.patterns.get(member).parameters);
                 let length = pattern.elements.len();
                 let has_room = self.patterns.has_room_for(length, parameters);
-                return has_room.then_some(Finding { patterns: members, parameters });
+                return has_room.then_some(Finding { pattern: self.at, parameters });
             }
             candidates &= !constant;
         }

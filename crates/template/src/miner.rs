@@ -147,8 +147,16 @@ impl Miner {
     }
 
     /// Every id that was merged, and what it [resolves](Self::resolve) to; the oldest merge first.
-    pub fn merged(&self) -> impl Iterator<Item = (TemplateId, TemplateId)> {
+    ///
+    /// Who has seen [`merge_count`](Self::merge_count) grow takes as many from the end.
+    pub fn merged(&self) -> impl DoubleEndedIterator<Item = (TemplateId, TemplateId)> {
         self.templates.redirects().map(|(id, _)| (TemplateId(id), self.resolve(TemplateId(id))))
+    }
+
+    /// How many ids were merged into others, those no longer remembered included.
+    #[must_use]
+    pub fn merge_count(&self) -> u64 {
+        self.templates.merges
     }
 
     /// How many templates there are.
@@ -214,7 +222,7 @@ impl Miner {
         let unheard = home.is_none().then_some(canonical);
         pattern.template = home.unwrap_or_else(|| self.templates.insert(canonical, born));
         self.templates.get_mut(pattern.template).count += 1;
-        let merges = self.templates.merge_count();
+        let merges = self.templates.merges;
         let mut at = self.settle(pattern);
         while let Some(finding) = parameters_found(&self.patterns, at) {
             at = self.merge(&finding, unheard);
@@ -223,7 +231,7 @@ impl Miner {
         Observation {
             template: TemplateId(id),
             is_new: unheard == Some(id),
-            merged: self.templates.merge_count() > merges,
+            merged: self.templates.merges > merges,
         }
     }
 
@@ -249,7 +257,8 @@ impl Miner {
 
     /// Makes one pattern of several, and one template of theirs.
     fn merge(&mut self, finding: &Finding, unheard: Option<u64>) -> u32 {
-        let mut members = finding.patterns.clone();
+        // Evidence looks at the latest patterns; there may be older ones.
+        let mut members = self.patterns.covered(finding.pattern, finding.parameters);
         members.sort_unstable_by_key(|&at| self.patterns.get(at).born);
         let mut template = self.patterns.get(members[0]).template;
         for &at in &members[1..] {

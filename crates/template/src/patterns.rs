@@ -121,6 +121,21 @@ impl Patterns {
         pattern
     }
 
+    /// All patterns that agree with this one but at `parameters`, itself among them.
+    ///
+    /// Looks at every pattern.
+    pub(crate) fn covered(&self, at: u32, parameters: Positions) -> Vec<u32> {
+        let pattern = self.get(at);
+        let agrees = |other: &Pattern| {
+            other.elements.len() == pattern.elements.len()
+                && (0..pattern.elements.len()).all(|position| {
+                    parameters >> position & 1 == 1
+                        || other.key_at(position) == pattern.key_at(position)
+                })
+        };
+        self.iter().filter(|(_, other)| agrees(other)).map(|(other, _)| other).collect()
+    }
+
     /// The other patterns of the same length that share a third with this one.
     pub(crate) fn alike(&self, at: u32) -> Vec<u32> {
         let mut alike: Vec<u32> = self

@@ -24,7 +24,7 @@ pub const SNAPSHOT_VERSION: u8 = 1;
 
 const MAGIC: &[u8; 4] = b"thtm";
 const CHECKSUM_BYTES: usize = 8;
-/// Lines up to here, and as many again, can be counted.
+/// What was counted up to here can be counted on for ever.
 const MAX_COUNT: u64 = 1 << 62;
 
 /// Why bytes are not a snapshot of a miner.
@@ -64,7 +64,7 @@ impl Miner {
         out.0.push(SNAPSHOT_VERSION);
         out.number(self.config.max_patterns as u64);
         out.number(self.config.line_limit_bytes as u64);
-        for counter in [self.lines, self.births, self.forgotten] {
+        for counter in [self.lines, self.births, self.forgotten, self.templates.merges] {
             out.number(counter);
         }
 
@@ -129,8 +129,9 @@ impl Miner {
         miner.lines = input.number()?;
         miner.births = input.number()?;
         miner.forgotten = input.number()?;
-        if miner.lines.max(miner.births) > MAX_COUNT {
-            return Err(input.inconsistent("more lines than can have been"));
+        let merges = input.number()?;
+        if [miner.lines, miner.births, miner.forgotten, merges].iter().any(|&n| n > MAX_COUNT) {
+            return Err(input.inconsistent("a count that cannot be"));
         }
         let templates = read_templates(&mut input, &mut miner)?;
         read_patterns(&mut input, &mut miner, &templates)?;
@@ -138,6 +139,7 @@ impl Miner {
             return Err(input.inconsistent("a template without patterns"));
         }
         read_redirects(&mut input, &mut miner)?;
+        miner.templates.merges = merges;
         if input.offset != content.len() {
             return Err(input.inconsistent("more bytes than expected"));
         }

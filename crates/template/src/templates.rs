@@ -35,8 +35,8 @@ pub(crate) struct Templates {
     /// back, so what is forgotten is always the front of one.
     redirect_order: VecDeque<u64>,
     max_redirects: usize,
-    /// How many redirects were ever made.
-    merges: u64,
+    /// How many redirects were recorded, those forgotten included.
+    pub(crate) merges: u64,
 }
 
 impl Templates {
@@ -73,7 +73,9 @@ impl Templates {
     }
 
     /// All redirects, the oldest first.
-    pub(crate) fn redirects(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+    pub(crate) fn redirects(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (u64, u64)> + DoubleEndedIterator {
         self.redirect_order.iter().map(|id| (*id, self.redirects[id]))
     }
 
@@ -88,11 +90,6 @@ impl Templates {
         {
             self.redirects.remove(&oldest);
         }
-    }
-
-    /// How many redirects were recorded, those forgotten included.
-    pub(crate) fn merge_count(&self) -> u64 {
-        self.merges
     }
 
     /// Adds a template without patterns.

@@ -27,21 +27,50 @@ fn grouping_accuracy<T: Eq + std::hash::Hash>(found: &[T], truth: &[usize]) -> f
 
 fn accuracy(catalogue: &[&str], seed: u64) -> f64 {
     let log = labelled(catalogue, LINES, seed);
-    let mut miner = Miner::new(Config::default()).unwrap();
+    let mut miner = Miner::new(Config::default()).expect("the default is within its limits");
     let ids: Vec<TemplateId> =
         log.messages.iter().map(|message| miner.observe(message).template).collect();
     let ids: Vec<TemplateId> = ids.into_iter().map(|id| miner.resolve(id)).collect();
     grouping_accuracy(&ids, &log.labels)
 }
 
+/// What is measured, less three hundredths; a tenth where a parameter of free text makes it hang
+/// on the seed.
+const FLOORS: &[(&str, f64)] = &[
+    ("HDFS", 0.80),
+    ("Hadoop", 0.94),
+    ("Spark", 0.95),
+    ("Zookeeper", 0.97),
+    ("OpenStack", 0.96),
+    ("BGL", 0.97),
+    ("HPC", 0.97),
+    ("Thunderbird", 0.93),
+    ("Windows", 0.97),
+    ("Linux", 0.90),
+    ("Mac", 0.93),
+    ("Android", 0.97),
+    ("HealthApp", 0.97),
+    ("Apache", 0.97),
+    ("OpenSSH", 0.97),
+    ("Proxifier", 0.97),
+    ("Kubernetes", 0.90),
+    ("Postgres", 0.92),
+    ("Shop", 0.67),
+];
+
 #[test]
 fn groups_are_right_in_logs_of_many_shapes() {
     let mut sum = 0.0;
-    for (name, catalogue) in SYSTEMS {
+    for ((name, catalogue), (floor_name, floor)) in SYSTEMS.iter().zip(FLOORS) {
+        assert_eq!(name, floor_name);
         let mean =
             SEEDS.iter().map(|&seed| accuracy(catalogue, seed)).sum::<f64>() / SEEDS.len() as f64;
         println!("{name:12} {mean:.4}");
+        assert!(mean >= *floor, "{name}: {mean}");
         sum += mean;
     }
-    println!("average {:.4}", sum / SYSTEMS.len() as f64);
+    let average = sum / SYSTEMS.len() as f64;
+    println!("{:12} {average:.4}", "average");
+    assert_eq!(SYSTEMS.len(), FLOORS.len());
+    assert!(average >= 0.95, "{average}");
 }

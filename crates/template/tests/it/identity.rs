@@ -7,7 +7,7 @@ use crate::corpus::labelled;
 use crate::corpus::systems::SYSTEMS;
 
 fn miner(max_patterns: usize) -> Miner {
-    Miner::new(Config::default().with_max_patterns(max_patterns)).unwrap()
+    Miner::new(Config::default().with_max_patterns(max_patterns)).expect("tests keep to the limits")
 }
 
 /// Messages that share words, so that they merge.

@@ -3,7 +3,7 @@
 use thalweg_template::{Config, Miner, TemplateId};
 
 fn mined(messages: &[impl AsRef<str>]) -> (Miner, Vec<TemplateId>) {
-    let mut miner = Miner::new(Config::default()).unwrap();
+    let mut miner = Miner::new(Config::default()).expect("the default is within its limits");
     let ids: Vec<TemplateId> =
         messages.iter().map(|message| miner.observe(message.as_ref()).template).collect();
     let ids = ids.into_iter().map(|id| miner.resolve(id)).collect();
