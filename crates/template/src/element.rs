@@ -94,6 +94,17 @@ impl Element {
         self.value_start < self.value_end
     }
 
+    /// Whether several in a row mean the same as one: values, numbered names.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.is_value() || (self.kind == Kind::Name && self.has_value())
+    }
+
+    /// Takes in all up to there.
+    pub(crate) fn extend_to(&mut self, end: u32) {
+        self.end = end;
+        self.value_end = end;
+    }
+
     /// Whether it is a value through and through.
     pub(crate) fn is_value(&self) -> bool {
         matches!(self.kind, Kind::Number | Kind::Value)

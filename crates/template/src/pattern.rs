@@ -54,11 +54,6 @@ impl Pattern {
         if self.is_parameter(position) { WILDCARD } else { self.elements[position].key }
     }
 
-    /// What has to stand at each position.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
-        (0..self.elements.len()).map(|position| self.key_at(position))
-    }
-
     /// Equal for messages of the same words in the same places.
     pub(crate) fn key(&self) -> u64 {
         exchanged(self.elements.len(), base_key(&self.elements), &self.elements, self.parameters)
@@ -66,7 +61,10 @@ impl Pattern {
 
     /// Equal for patterns that only differ in how many values stand in a row.
     pub(crate) fn canonical(&self) -> u64 {
-        canonical_key(self.keys())
+        canonical_key((0..self.elements.len()).map(|position| {
+            let may_repeat = self.is_wild(position) || self.elements[position].may_repeat();
+            (self.key_at(position), may_repeat)
+        }))
     }
 
     /// The keys of its thirds that hold a word. Two patterns of one length that

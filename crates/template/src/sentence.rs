@@ -1,6 +1,6 @@
 //! Reads words in their company, so that equal messages get equal elements.
 
-use crate::element::{Context, Element, Kind, WILDCARD};
+use crate::element::{Context, Element, Kind};
 use crate::hash::{fold, word_key};
 use crate::lexicon::{completes_a_number, introduces_a_name, is_part_of_a_date};
 use crate::scan::scan;
@@ -134,21 +134,27 @@ fn complete_values(text: &[u8], words: &mut [Element]) {
     }
 }
 
-/// Appends a word, or extends the last element by it.
+/// Appends a word, or extends the last element by it: values in a row are one
+/// element, and so are three or more numbered names. Two stay two, for in their
+/// place other messages may have two words.
 fn append(text: &[u8], elements: &mut Vec<Element>, mut word: Element) {
-    if let Some(last) = elements.last_mut() {
-        let gap = &text[last.end as usize..word.start as usize];
-        let is_list = word.is_value() || (word.kind == Kind::Name && word.has_value());
-        if is_list
-            && last.kind == word.kind
-            && last.key == word.key
-            && !gap.iter().any(|byte| b"()[]{}".contains(byte))
-        {
-            last.end = word.end;
-            last.value_end = word.end;
-            return;
+    if let [before @ .., last] = elements.as_mut_slice() {
+        if goes_on(text, last, &word) {
+            let is_list = || text[last.span()].iter().any(|byte| b" ,".contains(byte));
+            if word.is_value() || is_list() {
+                last.extend_to(word.end);
+                return;
+            }
+            if let [.., first] = before
+                && goes_on(text, first, last)
+            {
+                first.extend_to(word.end);
+                elements.pop();
+                return;
+            }
         }
-        if !word.is_value() && last.kind == Kind::Word && gap == b" " {
+        let gap = last.end as usize..word.start as usize;
+        if !word.is_value() && last.kind == Kind::Word && &text[gap] == b" " {
             let noun = &text[last.span()];
             if introduces_a_name(noun) {
                 word.context = Context::Named;
@@ -161,13 +167,22 @@ fn append(text: &[u8], elements: &mut Vec<Element>, mut word: Element) {
     elements.push(word);
 }
 
-/// The key of a template as a whole: of its elements, with values in a row
-/// taken as one, whatever punctuation stands between them.
-pub(crate) fn canonical_key(keys: impl Iterator<Item = u64>) -> u64 {
+/// Whether an element is one more of what the one before is.
+fn goes_on(text: &[u8], last: &Element, next: &Element) -> bool {
+    let gap = &text[last.end as usize..next.start as usize];
+    last.may_repeat()
+        && last.kind == next.kind
+        && last.key == next.key
+        && !gap.iter().any(|byte| b"()[]{}".contains(byte))
+}
+
+/// The key of a template as a whole: of its elements' keys, where one that may
+/// repeat is taken as one however often it does, whatever punctuation stands between.
+pub(crate) fn canonical_key(keys: impl Iterator<Item = (u64, bool)>) -> u64 {
     let mut canonical = 0x2d35_8dcc_aa6c_78a5;
     let mut last = 0;
-    for key in keys {
-        if key != WILDCARD || last != WILDCARD {
+    for (key, may_repeat) in keys {
+        if key != last || !may_repeat {
             canonical = fold(canonical ^ key, 0x8bb8_4b93_962e_acc9).rotate_left(23) ^ key;
         }
         last = key;
@@ -178,6 +193,7 @@ pub(crate) fn canonical_key(keys: impl Iterator<Item = u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::WILDCARD;
 
     fn shape(text: &str) -> String {
         let mut reader = Reader::default();
@@ -226,6 +242,8 @@ mod tests {
     #[test]
     fn a_list_of_numbered_names_is_one_element() {
         assert_eq!(keys("lost node1, node2, node17"), keys("lost node4"));
+        assert_eq!(keys("lost n1 n2 n3 n4"), keys("lost n4"));
+        assert_eq!(keys("lost node1, node2").len(), 3);
     }
 
     #[test]
@@ -257,9 +275,10 @@ mod tests {
 
     #[test]
     fn the_canonical_key_takes_values_in_a_row_as_one() {
-        let of = |keys: &[u64]| canonical_key(keys.iter().copied());
+        let of = |keys: &[u64]| canonical_key(keys.iter().map(|&key| (key, key == WILDCARD)));
         assert_eq!(of(&[1, WILDCARD, WILDCARD, 2]), of(&[1, WILDCARD, 2]));
         assert_ne!(of(&[1, WILDCARD, 2]), of(&[2, WILDCARD, 1]));
         assert_ne!(of(&[1]), of(&[1, WILDCARD]));
+        assert_ne!(of(&[1, 1]), of(&[1]));
     }
 }
