@@ -9,6 +9,9 @@ use crate::hash::{stem_key, word_key};
 /// Longer quotations are read as words.
 const QUOTATION_LIMIT_BYTES: usize = 200;
 
+/// No address with colons is longer; also keeps the time linear.
+const COLONS_LIMIT_BYTES: usize = 64;
+
 /// Appends the words and values of a message, at most `limit` of them.
 ///
 /// Returns whether there were more. Takes time linear in the bytes of the message.
@@ -136,12 +139,14 @@ fn end_of_address(text: &[u8], from: usize) -> usize {
 /// Where a MAC or IPv6 address, or a time of day, that begins with a word ends.
 fn colon_separated(text: &[u8], start: usize, first_end: usize) -> Option<usize> {
     let is_part = |byte: u8| is(byte, HEX) || matches!(byte, b':' | b'.' | b'%');
-    if !text[start..first_end].iter().all(|&byte| is_part(byte)) {
+    if first_end - start > COLONS_LIMIT_BYTES
+        || !text[start..first_end].iter().all(|&byte| is_part(byte))
+    {
         return None;
     }
-    let rest = &text[first_end..];
-    let length = rest.iter().position(|&byte| !is_part(byte)).unwrap_or(rest.len());
-    let end = first_end + length;
+    let reach = text.len().min(first_end + COLONS_LIMIT_BYTES);
+    let more = text[first_end..reach].iter().take_while(|&&byte| is_part(byte)).count();
+    let end = first_end + more;
     let whole = &text[start..end];
     let colons = whole.iter().filter(|&&byte| byte == b':').count();
     let is_address = colons >= 2

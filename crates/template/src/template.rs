@@ -95,7 +95,7 @@ impl<'m> Iterator for Parameters<'m> {
     type Item = &'m str;
 
     fn next(&mut self) -> Option<&'m str> {
-        // Elements begin and end at characters that are ASCII or at ones next to them.
+        // Bytes beyond ASCII are letters, so that no element begins or ends inside a character.
         self.message.get(self.spans.next()?)
     }
 

@@ -87,6 +87,9 @@ struct Counts {
 
 /// Counts the messages of templates, window by window.
 ///
+/// Not part of a [snapshot](crate::Miner::snapshot): rates of before a restart say little about
+/// those after it. What is to last is [remembered](Self::remember).
+///
 /// Time is whatever the caller says it is, and goes on by [`advance`](Self::advance);
 /// what is [recorded](Self::record) counts in the window that is open. After a
 /// change the rate is learnt anew, so a change that lasts is told once.
@@ -134,6 +137,14 @@ impl Watch {
         (!is_learning).then_some(Signal::New { template, at })
     }
 
+    /// Takes over what was known of a template before a restart, so that it is not new.
+    pub fn remember(&mut self, template: TemplateId, statistics: TemplateStatistics) {
+        if self.counts.len() >= self.config.max_templates {
+            self.forget();
+        }
+        self.counts.insert(template, Counts { statistics, now: 0, before: VecDeque::new() });
+    }
+
     /// Adds the counts of a template that was merged into another to that one's.
     pub fn merge(&mut self, from: TemplateId, into: TemplateId) {
         if from == into {
@@ -171,7 +182,8 @@ impl Watch {
             if closed > self.config.windows {
                 // Nothing happened in windows this old, and all have seen that.
                 let width = self.config.window_micros;
-                let skipped = (now.saturating_sub(self.window_ends_at) / width + 1) * width;
+                let skipped = now.saturating_sub(self.window_ends_at) / width;
+                let skipped = skipped.saturating_add(1).saturating_mul(width);
                 self.window_ends_at = self.window_ends_at.saturating_add(skipped);
                 break;
             }
@@ -340,5 +352,18 @@ mod tests {
         let _ = watch.advance(i64::MAX);
         let _ = watch.advance(i64::MIN);
         let _ = watch.record(A, i64::MIN);
+        let config = WatchConfig { window_micros: 1, ..WatchConfig::default() };
+        let mut watch = Watch::new(config, i64::MIN);
+        let _ = watch.advance(i64::MAX);
+    }
+
+    #[test]
+    fn a_template_known_before_a_restart_is_not_new() {
+        let config = WatchConfig { learning_micros: 0, ..WatchConfig::default() };
+        let mut watch = Watch::new(config, 0);
+        watch.remember(A, TemplateStatistics { count: 7, first_seen: -9, last_seen: -3 });
+        assert_eq!(watch.record(A, 5), None);
+        let expected = TemplateStatistics { count: 8, first_seen: -9, last_seen: 5 };
+        assert_eq!(watch.statistics(A), Some(expected));
     }
 }

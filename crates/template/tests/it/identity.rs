@@ -197,9 +197,13 @@ fn a_stream_of_messages_that_are_all_different_stays_within_bounds() {
 #[test]
 fn messages_of_a_mebibyte_are_read_in_part() {
     let mut miner = miner(16);
-    for text in
-        ["x".repeat(1 << 20), "7 ".repeat(1 << 19), "\"'".repeat(1 << 19), "a:".repeat(1 << 19)]
-    {
+    for text in [
+        "x".repeat(1 << 20),
+        "7 ".repeat(1 << 19),
+        "\"'".repeat(1 << 19),
+        "a:".repeat(1 << 19),
+        ".:".repeat(1 << 19),
+    ] {
         let id = miner.observe(&text).template;
         assert_eq!(miner.find(&text), Some(id));
         assert!(miner.template(id).unwrap().to_string().len() < 10_000);
