@@ -26,6 +26,7 @@ pub(crate) struct Patterns {
     by_key: HashedMap<u32>,
     /// By length; those with the fewest positions first.
     parameter_sets: Vec<Vec<ParameterSet>>,
+    /// In the order of birth.
     by_third: HashedMap<Vec<u32>>,
 }
 
@@ -111,7 +112,17 @@ impl Patterns {
         self.free.push(at);
         self.by_key.remove(&pattern.key());
         for third in pattern.thirds() {
-            strike_out(&mut self.by_third, third, at);
+            let Some(alike) = self.by_third.get_mut(&third) else { continue };
+            // They are in the order of birth, and this one's slot is empty now.
+            let born = |&other: &u32| {
+                self.slots[other as usize].as_ref().map_or(pattern.born, |other| other.born)
+            };
+            if let Ok(place) = alike.binary_search_by_key(&pattern.born, born) {
+                alike.remove(place);
+            }
+            if alike.is_empty() {
+                self.by_third.remove(&third);
+            }
         }
         let sets = &mut self.parameter_sets[pattern.elements.len()];
         if let Some(set) = sets.iter_mut().find(|set| set.positions == pattern.parameters) {
@@ -152,11 +163,68 @@ impl Patterns {
     }
 }
 
-fn strike_out(lists: &mut HashedMap<Vec<u32>>, key: u64, at: u32) {
-    if let Some(list) = lists.get_mut(&key) {
-        list.retain(|&other| other != at);
-        if list.is_empty() {
-            lists.remove(&key);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sentence::Reader;
+
+    fn pattern(text: &str, parameters: Positions, born: u64) -> Pattern {
+        let elements = Reader::default().read(text, false).into();
+        let (template, count, last_line) = (0, 1, born);
+        let text = text.into();
+        Pattern { text, is_cut: false, elements, parameters, template, count, last_line, born }
+    }
+
+    fn found(patterns: &Patterns, text: &str) -> Option<u64> {
+        let at = patterns.matching(Reader::default().read(text, false))?;
+        Some(patterns.get(at).born)
+    }
+
+    #[test]
+    fn the_pattern_with_the_fewest_parameters_is_found() {
+        let mut patterns = Patterns::new();
+        patterns.insert(pattern("user alice logged in", 0b1010, 1));
+        patterns.insert(pattern("user alice logged in", 0b0010, 2));
+        patterns.insert(pattern("user root logged in", 0, 3));
+        assert_eq!(found(&patterns, "user root logged in"), Some(3));
+        assert_eq!(found(&patterns, "user bob logged in"), Some(2));
+        assert_eq!(found(&patterns, "user bob logged out"), Some(1));
+        assert_eq!(found(&patterns, "user bob went out"), None);
+    }
+
+    #[test]
+    fn a_pattern_that_was_taken_out_is_not_found() {
+        let mut patterns = Patterns::new();
+        let first = patterns.insert(pattern("user alice logged in", 0b0010, 1));
+        let second = patterns.insert(pattern("user root logged out", 0, 2));
+        assert_eq!(patterns.alike(second), [first]);
+        patterns.remove(first);
+        assert_eq!(patterns.len(), 1);
+        assert_eq!(found(&patterns, "user bob logged in"), None);
+        assert!(patterns.alike(second).is_empty());
+        patterns.remove(second);
+        assert!(patterns.by_third.is_empty() && patterns.parameter_sets.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn patterns_of_one_length_that_differ_in_two_places_are_alike() {
+        let mut patterns = Patterns::new();
+        let first = patterns.insert(pattern("a b c d e f", 0, 1));
+        let second = patterns.insert(pattern("a x c d y f", 0, 2));
+        let third = patterns.insert(pattern("a b c d e f g", 0, 3));
+        assert_eq!(patterns.alike(first), [second]);
+        assert!(patterns.alike(third).is_empty());
+    }
+
+    #[test]
+    fn room_for_sets_of_parameters_ends() {
+        let mut patterns = Patterns::new();
+        let text = "a b c d e f g h i j";
+        for set in 1..=MAX_PARAMETER_SETS as u64 {
+            assert!(patterns.has_room_for(10, Positions::from(set)));
+            patterns.insert(pattern(text, Positions::from(set), set));
         }
+        assert!(!patterns.has_room_for(10, 1000));
+        assert!(patterns.has_room_for(10, 5));
     }
 }
