@@ -8,7 +8,7 @@
 #[non_exhaustive]
 pub struct Config {
     /// How many patterns are kept, and so at most how many templates; 16 to
-    /// 1,000,000. A template has a pattern for each number of words it was
+    /// 100,000. A template has a pattern for each number of words it was
     /// seen with. When they are all taken, the ones seen once and then the
     /// ones not seen for longest are forgotten, an eighth at a time.
     pub max_patterns: usize,
@@ -40,7 +40,7 @@ impl Config {
     /// # Errors
     /// When a limit is out of its range.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if !(16..=1_000_000).contains(&self.max_patterns) {
+        if !(16..=100_000).contains(&self.max_patterns) {
             return Err(ConfigError::MaxPatterns(self.max_patterns));
         }
         if !(64..=65_536).contains(&self.line_limit_bytes) {
@@ -55,7 +55,7 @@ impl Config {
 #[non_exhaustive]
 pub enum ConfigError {
     /// [`Config::max_patterns`] is out of range.
-    #[error("max_patterns is {0}, and has to be between 16 and 1000000")]
+    #[error("max_patterns is {0}, and has to be between 16 and 100000")]
     MaxPatterns(usize),
     /// [`Config::line_limit_bytes`] is out of range.
     #[error("line_limit_bytes is {0}, and has to be between 64 and 65536")]

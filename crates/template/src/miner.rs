@@ -65,7 +65,8 @@ impl Miner {
     ///
     /// Takes time linear in the bytes of the message, without allocating, when
     /// the template is known for messages of so many words. Else it is
-    /// compared with at most 768 patterns.
+    /// compared with at most 768 patterns, and with all of them if some turn
+    /// out to be one, after which there are fewer.
     pub fn observe(&mut self, message: &str) -> Observation {
         let (text, is_cut) = head(message, self.config.line_limit_bytes);
         self.lines += 1;

@@ -48,6 +48,59 @@ fn many_words_at_one_place_are_values() {
     assert_eq!(shown(&messages), ["pam: session closed for <*>", "pam: session opened for <*>"]);
 }
 
+/// How many templates there are when so many of these fill the place of `X`.
+fn templates_with(message: &str, fillings: &[&str]) -> usize {
+    let messages: Vec<String> =
+        fillings.iter().map(|filling| message.replace('X', filling)).collect();
+    shown(&messages).len()
+}
+
+#[test]
+fn it_takes_fewer_values_if_they_look_like_names() {
+    let plain = ["alpha", "beta", "gamma", "delta", "omega"];
+    assert_eq!(templates_with("the queue called X is full", &plain[..4]), 4);
+    assert_eq!(templates_with("the queue called X is full", &plain), 1);
+    let names = ["a.orders", "b.carts", "queue-7"];
+    assert_eq!(templates_with("the queue called X is full", &names), 1);
+    assert_eq!(templates_with("the queue of user X is full", &plain[..3]), 1);
+    assert_eq!(templates_with("the queue is full, name=X", &plain[..4]), 1);
+}
+
+#[test]
+fn it_takes_more_values_at_the_start_and_among_few_words() {
+    let words = ["alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa", "theta", "iota"];
+    assert_eq!(templates_with("X is the queue that is full", &words[..9]), 9);
+    assert_eq!(templates_with("queue X", &words), 9);
+    let words = [&words[..], &["zeta"]].concat();
+    assert_eq!(templates_with("X is the queue that is full", &words), 1);
+    assert_eq!(templates_with("queue X", &words), 1);
+}
+
+#[test]
+fn a_word_in_the_place_of_a_certain_value_is_one_too() {
+    assert_eq!(templates_with("answer came from X in time", &["/var/run/a.sock", "upstream"]), 1);
+}
+
+#[test]
+fn parameters_that_always_vary_together_are_found() {
+    let words =
+        ["ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "ivy", "jon", "kim", "lea"];
+    let messages: Vec<String> = (0..12)
+        .map(|at| {
+            let [a, b, c] = [0, 5, 7].map(|offset| words[(at + offset) % words.len()]);
+            format!("granted role reader of table {a} in schema {b} owned by {c}")
+        })
+        .collect();
+    assert_eq!(shown(&messages), ["granted role reader of table <*> in schema <*> owned by <*>"]);
+}
+
+#[test]
+fn messages_without_a_word_in_common_stay_apart() {
+    let words = ["alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa", "theta", "iota"];
+    assert_eq!(templates_with("X 5", &words), words.len());
+    assert_eq!(templates_with("X", &words), words.len());
+}
+
 #[test]
 fn words_of_an_enumeration_stay_apart_however_many() {
     let states = ["NEW", "INITED", "SETUP", "RUNNING", "COMMITTING", "SUCCEEDED", "FAILED"];
@@ -171,6 +224,6 @@ fn control_characters_are_shown_as_spaces() {
 fn limits_are_checked() {
     let config = Config::default().with_max_patterns(1);
     let error = Miner::new(config).err().map(|error| error.to_string());
-    assert_eq!(error.as_deref(), Some("max_patterns is 1, and has to be between 16 and 1000000"));
+    assert_eq!(error.as_deref(), Some("max_patterns is 1, and has to be between 16 and 100000"));
     assert!(Miner::new(Config::default().with_line_limit_bytes(1 << 20)).is_err());
 }
