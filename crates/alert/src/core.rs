@@ -1,0 +1,316 @@
+//! All alerts, and what follows from what is found: no clock, no I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    alert::Alert,
+    anomaly::{AnomalyConfig, Cursor, Points, Watch, WatchState},
+    book::{Book, Step, Timing, Transition},
+    config::{AlertsConfig, RULE_FAILING},
+    group::{Groups, Look},
+    inhibit::inhibited,
+    instance::{Sample, Signal},
+    labels::{ALERT_NAME, Labels, SEVERITY, cut},
+    notification::Notification,
+    route::RouteConfig,
+    severity::Severity,
+    silence::Silences,
+    snapshot::{Health, RuleStatus, ShownAlert, Snapshot},
+};
+
+/// Longest error of an evaluation that is shown, bytes.
+const MAX_ERROR_BYTES: usize = 1_024;
+
+/// What outlives the process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    saved_at: DateTime<Utc>,
+    books: BTreeMap<String, Book>,
+    pub(crate) silences: Silences,
+    groups: Groups,
+    /// Notifications that are not done with.
+    outbox: BTreeMap<u64, Notification>,
+}
+
+/// What the detectors of all anomalies have learned.
+pub(crate) type Learned = BTreeMap<String, WatchState>;
+
+/// What a query found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Of a rule: whether that is all.
+    Samples { samples: Vec<Sample>, is_complete: bool },
+    /// Of an anomaly: new rows of its view.
+    Points(Points),
+}
+
+/// One evaluation of a rule or an anomaly.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    pub(crate) name: String,
+    pub(crate) found: Result<Found, String>,
+    /// Time since the evaluation before.
+    pub(crate) elapsed: Duration,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// All alerts: owned by one task, which tells it the time.
+pub(crate) struct Core {
+    config: AlertsConfig,
+    routes: Vec<RouteConfig>,
+    kept: Kept,
+    watches: BTreeMap<String, Watch>,
+    rules: BTreeMap<String, RuleStatus>,
+    timings: BTreeMap<String, Timing>,
+    /// The books' alerts, as of the last change.
+    alerts: Vec<Alert>,
+    shown: Vec<ShownAlert>,
+}
+
+impl Core {
+    /// Goes on from what was kept, and says which alerts ended because their rules are gone.
+    pub(crate) fn new(
+        config: AlertsConfig,
+        kept: Option<Kept>,
+        mut learned: Learned,
+        now: DateTime<Utc>,
+    ) -> (Self, Vec<Transition>) {
+        let mut kept = kept.unwrap_or_else(|| Kept { saved_at: now, ..Kept::default() });
+        // A clock that was set back while nobody looked tells nothing of the time missed.
+        kept.groups.resume((now - kept.saved_at).to_std().unwrap_or_default());
+        let watches = config.anomalies.iter().map(|anomaly| {
+            let state = learned.remove(anomaly.name.as_str()).unwrap_or_default();
+            (anomaly.name.as_str().to_owned(), Watch::new(anomaly.clone(), state))
+        });
+        let watches = watches.collect();
+        let mut timings = BTreeMap::new();
+        let mut rules = BTreeMap::new();
+        for rule in &config.alerts {
+            timings.insert(rule.name.as_str().to_owned(), rule.timing());
+            let status = RuleStatus::new(rule.name.as_str(), "rule", rule.severity);
+            rules.insert(status.name.clone(), status);
+        }
+        for anomaly in &config.anomalies {
+            timings.insert(anomaly.name.as_str().to_owned(), anomaly.timing());
+            let status = RuleStatus::new(anomaly.name.as_str(), "anomaly", anomaly.severity);
+            rules.insert(status.name.clone(), status);
+        }
+        let mut ended = Vec::new();
+        for (name, book) in &mut kept.books {
+            if rules.contains_key(name) || name == RULE_FAILING {
+                book.resume(config.alerting.restart_grace.get());
+            } else {
+                ended.extend(book.resolve_all(now));
+            }
+        }
+        let routes = config.alerting.routes();
+        let (alerts, shown) = Default::default();
+        let mut core = Self { config, routes, kept, watches, rules, timings, alerts, shown };
+        core.refresh();
+        (core, ended)
+    }
+
+    /// Takes in an evaluation.
+    pub(crate) fn evaluated(
+        &mut self,
+        evaluation: Evaluation,
+        now: DateTime<Utc>,
+    ) -> Vec<Transition> {
+        let Evaluation { name, found, elapsed, took } = evaluation;
+        let Some(status) = self.rules.get_mut(&name) else { return Vec::new() };
+        status.last_evaluated = Some(now);
+        status.evaluation_secs = took.as_secs_f64();
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                status.health = Health::Failing;
+                status.error = Some(cut(&error, MAX_ERROR_BYTES));
+                status.failing_since.get_or_insert(now);
+                return Vec::new();
+            }
+        };
+        (status.health, status.error, status.failing_since) = (Health::Ok, None, None);
+        let (samples, is_complete, series_left_out) = match found {
+            Found::Samples { samples, is_complete } => (samples, is_complete, 0),
+            Found::Points(points) => {
+                let Some(watch) = self.watches.get_mut(&name) else { return Vec::new() };
+                watch.feed(points, now);
+                (watch.samples(now), true, watch.left_out())
+            }
+        };
+        let timing = self.timings[&name];
+        let limit = self.config.alerting.max_alerts_per_rule;
+        let book = self.kept.books.entry(name).or_default();
+        let transitions = book.apply(samples, Step { now, elapsed, is_complete }, timing, limit);
+        status.left_out = book.overflow() + series_left_out;
+        self.refresh();
+        transitions
+    }
+
+    /// Lets time pass: rules that fail become alerts, those that are gone are forgotten, and
+    /// groups whose time has come are told of.
+    pub(crate) fn tick(
+        &mut self,
+        now: DateTime<Utc>,
+        elapsed: Duration,
+    ) -> (Vec<Transition>, Vec<Notification>) {
+        let mut transitions = Vec::new();
+        let failing = self.failing();
+        let timing = Timing { hold: Duration::ZERO, keep_firing: Duration::ZERO };
+        let step = Step { now, elapsed, is_complete: true };
+        let limit = self.config.alerting.max_alerts_per_rule;
+        let book = self.kept.books.entry(RULE_FAILING.to_owned()).or_default();
+        transitions.extend(book.apply(failing, step, timing, limit));
+        for (name, book) in &mut self.kept.books {
+            if name != RULE_FAILING && !self.rules.contains_key(name) {
+                book.apply(Vec::new(), step, timing, limit);
+            }
+        }
+        let rules = &self.rules;
+        self.kept
+            .books
+            .retain(|name, book| rules.contains_key(name) || !book.instances().is_empty());
+        self.refresh();
+        self.mute(now);
+        let muted: BTreeSet<_> = self
+            .shown
+            .iter()
+            .filter(|shown| shown.is_muted())
+            .map(|shown| shown.alert.fingerprint)
+            .collect();
+        let look = Look { alerts: &self.alerts, muted: &muted, routes: &self.routes, now, elapsed };
+        let alerting = &self.config.alerting;
+        let outbox = &self.kept.outbox;
+        let room = |receiver: &str| {
+            let queued = outbox.values().filter(|queued| queued.receiver == receiver).count();
+            alerting.max_queued_per_receiver.saturating_sub(queued)
+        };
+        let wants_resolved = |name: &str| {
+            let receiver = alerting.receivers.iter().find(|receiver| receiver.name == name);
+            receiver.is_none_or(|receiver| receiver.send_resolved)
+        };
+        let notifications = self.kept.groups.look(&look, room, wants_resolved);
+        for notification in &notifications {
+            self.kept.outbox.insert(notification.id, notification.clone());
+        }
+        (transitions, notifications)
+    }
+
+    /// Samples of the rules that fail.
+    fn failing(&self) -> Vec<Sample> {
+        let failing = self.rules.values().filter(|rule| rule.health == Health::Failing);
+        let sample = |rule: &RuleStatus| {
+            let error = rule.error.clone().unwrap_or_default();
+            Sample {
+                labels: Labels::new([
+                    (ALERT_NAME, RULE_FAILING),
+                    ("rule", &rule.name),
+                    (SEVERITY, rule.severity.name()),
+                ]),
+                signal: Signal::Fire,
+                value: None,
+                annotations: BTreeMap::from([
+                    (
+                        "summary".to_owned(),
+                        format!(
+                            "{} `{}` cannot be evaluated: nobody would be told",
+                            rule.kind, rule.name
+                        ),
+                    ),
+                    ("description".to_owned(), error),
+                ]),
+                evidence: None,
+            }
+        };
+        failing.map(sample).collect()
+    }
+
+    fn refresh(&mut self) {
+        let instances = self.kept.books.values().flat_map(Book::instances);
+        self.alerts = instances.map(|(labels, instance)| Alert::new(labels, instance)).collect();
+    }
+
+    /// Finds out which alerts nobody is told of.
+    fn mute(&mut self, now: DateTime<Utc>) {
+        let alerting = &self.config.alerting;
+        let mut inhibited = inhibited(&alerting.inhibit, &self.alerts);
+        let shown = self.alerts.iter().map(|alert| ShownAlert {
+            silenced_by: self.kept.silences.holding(&alerting.silences, &alert.labels, now),
+            inhibited_by: inhibited.remove(&alert.fingerprint).unwrap_or_default(),
+            alert: alert.clone(),
+        });
+        self.shown = shown.collect();
+    }
+
+    /// The silences that were asked for.
+    pub(crate) fn silences(&mut self) -> &mut Silences {
+        &mut self.kept.silences
+    }
+
+    /// Notifications that are not done with.
+    pub(crate) fn outbox(&self) -> impl Iterator<Item = &Notification> {
+        self.kept.outbox.values()
+    }
+
+    /// Forgets a notification that is done with.
+    pub(crate) fn finished(&mut self, id: u64) {
+        self.kept.outbox.remove(&id);
+    }
+
+    /// What is to outlive the process.
+    pub(crate) fn keep(&mut self, now: DateTime<Utc>) -> &Kept {
+        self.kept.saved_at = now;
+        &self.kept
+    }
+
+    /// From where the view of an anomaly is to be read.
+    pub(crate) fn cursor(&self, anomaly: &AnomalyConfig, now: DateTime<Utc>) -> Cursor {
+        let watch = self.watches.get(anomaly.name.as_str());
+        watch.map_or(Cursor::after(now), |watch| watch.cursor(now))
+    }
+
+    /// Notifications that wait or are under way, by receiver.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = (&str, usize)> {
+        let receivers =
+            self.config.alerting.receivers.iter().map(|receiver| receiver.name.as_str());
+        receivers.map(|name| (name, self.outbox().filter(|queued| queued.receiver == name).count()))
+    }
+
+    /// What the detectors have learned.
+    pub(crate) fn learned(&self) -> Learned {
+        self.watches.iter().map(|(name, watch)| (name.clone(), watch.state())).collect()
+    }
+
+    /// What is shown.
+    pub(crate) fn snapshot(&mut self, now: DateTime<Utc>) -> Snapshot {
+        self.mute(now);
+        Snapshot {
+            alerts: self.shown.clone(),
+            rules: self.rules.values().cloned().collect(),
+            silences: self.kept.silences.iter().cloned().collect(),
+        }
+    }
+}
+
+impl RuleStatus {
+    fn new(name: &str, kind: &'static str, severity: Severity) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            severity,
+            health: Health::Waiting,
+            error: None,
+            failing_since: None,
+            last_evaluated: None,
+            evaluation_secs: 0.0,
+            left_out: 0,
+        }
+    }
+}

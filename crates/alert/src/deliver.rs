@@ -1,0 +1,218 @@
+//! Telling receivers, in their own time.
+
+mod backoff;
+mod channel;
+mod command;
+mod email;
+mod post;
+mod slack;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use fastrand::Rng;
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinSet},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::AlertingConfig, error::Result, journal::Journal, meters, notification::Notification,
+    receiver::RetryConfig,
+};
+use channel::Channel;
+
+/// Groups that one receiver is told of at once: one whose messages it refuses must not hold up
+/// the others.
+const MAX_AT_ONCE: usize = 4;
+
+/// Why a receiver was not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    /// It is worth another try.
+    Retry {
+        reason: String,
+        /// After this time, if the receiver says so.
+        after: Option<Duration>,
+    },
+    /// It would fail again.
+    Final(String),
+}
+
+impl Failure {
+    fn retry(reason: String) -> Self {
+        Self::Retry { reason, after: None }
+    }
+}
+
+/// A notification that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// Why.
+    pub(crate) reason: String,
+    /// How often it was tried.
+    pub(crate) tries: u32,
+}
+
+/// The receivers' queues: each is worked off by a task of its own.
+pub(crate) struct Delivery {
+    queues: BTreeMap<String, mpsc::Sender<Arc<Notification>>>,
+}
+
+impl Delivery {
+    /// Starts a task for each receiver. Ids of notifications that are done with, delivered or
+    /// given up, go to `finished`.
+    pub(crate) fn start(
+        config: &AlertingConfig,
+        journal: &Journal,
+        finished: &mpsc::Sender<u64>,
+        stopping: &CancellationToken,
+        tasks: &TaskTracker,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let client = channel::client()?;
+        let external_url: Arc<str> = config.external_url.trim_end_matches('/').into();
+        let mut queues = BTreeMap::new();
+        for receiver in &config.receivers {
+            let (sender, queue) = mpsc::channel(config.max_queued_per_receiver);
+            let worker = Worker {
+                name: receiver.name.as_str().into(),
+                retry: receiver.retry,
+                channel: Channel::new(receiver, client.clone(), external_url.clone()),
+                external_url: external_url.clone(),
+                journal: journal.clone(),
+                finished: finished.clone(),
+                rng: rng.fork(),
+            };
+            let stopping = stopping.clone();
+            tasks.spawn(async move { stopping.run_until_cancelled(worker.work(queue)).await });
+            queues.insert(receiver.name.clone(), sender);
+        }
+        Ok(Self { queues })
+    }
+
+    /// Puts a notification into its receiver's queue; whether there was room.
+    pub(crate) fn send(&self, notification: Arc<Notification>) -> bool {
+        let queue = self.queues.get(&notification.receiver);
+        queue.is_some_and(|queue| queue.try_send(notification).is_ok())
+    }
+
+    /// Whether there is a receiver of this name.
+    pub(crate) fn knows(&self, receiver: &str) -> bool {
+        self.queues.contains_key(receiver)
+    }
+}
+
+/// Works off the queue of one receiver.
+struct Worker {
+    name: Arc<str>,
+    retry: RetryConfig,
+    channel: Channel,
+    external_url: Arc<str>,
+    journal: Journal,
+    finished: mpsc::Sender<u64>,
+    rng: Rng,
+}
+
+impl Worker {
+    /// Tells of several groups at once, and of each group in order.
+    async fn work(mut self, mut queue: mpsc::Receiver<Arc<Notification>>) {
+        let mut waiting: VecDeque<Arc<Notification>> = VecDeque::new();
+        let mut under_way: HashMap<Id, Arc<Notification>> = HashMap::new();
+        let mut sending: JoinSet<Result<(), GivenUp>> = JoinSet::new();
+        loop {
+            while sending.len() < MAX_AT_ONCE {
+                let is_free = |next: &Arc<Notification>| {
+                    under_way.values().all(|other| other.group_key != next.group_key)
+                };
+                let Some(position) = waiting.iter().position(is_free) else { break };
+                let Some(next) = waiting.remove(position) else { break };
+                let tries = Tries {
+                    receiver: self.name.clone(),
+                    channel: self.channel.clone(),
+                    retry: self.retry,
+                    rng: self.rng.fork(),
+                };
+                let notification = next.clone();
+                let task = sending.spawn(async move { tries.tell(&notification).await });
+                under_way.insert(task.id(), next);
+            }
+            tokio::select! {
+                next = queue.recv(), if waiting.len() < queue.max_capacity() => match next {
+                    Some(notification) => waiting.push_back(notification),
+                    None => return,
+                },
+                Some(done) = sending.join_next_with_id() => {
+                    let (id, outcome) = match done {
+                        Ok((id, outcome)) => (id, outcome),
+                        Err(error) => {
+                            let reason = format!("the delivery ended with {error}; please report it");
+                            (error.id(), Err(GivenUp { reason, tries: 0 }))
+                        }
+                    };
+                    if let Some(notification) = under_way.remove(&id) {
+                        self.finish(&notification, outcome).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn finish(&self, notification: &Notification, outcome: Result<(), GivenUp>) {
+        meters::told(&self.name, outcome.is_ok());
+        if let Err(given_up) = outcome {
+            tracing::error!(
+                receiver = &*self.name,
+                group = notification.group_key,
+                tries = given_up.tries,
+                reason = given_up.reason,
+                "a notification could not be delivered"
+            );
+            self.journal.undelivered(notification, &given_up, &self.external_url).await;
+        }
+        // Whoever waits for it may have stopped.
+        let _ = self.finished.send(notification.id).await;
+    }
+}
+
+/// The tries to deliver one notification.
+struct Tries {
+    receiver: Arc<str>,
+    channel: Channel,
+    retry: RetryConfig,
+    rng: Rng,
+}
+
+impl Tries {
+    async fn tell(mut self, notification: &Notification) -> Result<(), GivenUp> {
+        let deadline = Instant::now() + self.time_left(notification.created_at, Utc::now());
+        for tries in 1.. {
+            let (reason, after) = match self.channel.tell(notification).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(reason)) => return Err(GivenUp { reason, tries }),
+                Err(Failure::Retry { reason, after }) => (reason, after),
+            };
+            meters::retried(&self.receiver);
+            let pause = backoff::pause(&self.retry, tries, after, &mut self.rng);
+            if Instant::now() + pause >= deadline {
+                return Err(GivenUp { reason, tries });
+            }
+            tracing::warn!(receiver = &*self.receiver, reason, ?pause, "a receiver cannot be told");
+            tokio::time::sleep(pause).await;
+        }
+        unreachable!("tries have no end but a deadline")
+    }
+
+    /// Time until a notification is given up, which counts from when it was decided, if the clock
+    /// can be believed.
+    fn time_left(&self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+        let age = (now - created_at).to_std().unwrap_or_default();
+        self.retry.give_up_after.get().saturating_sub(age)
+    }
+}

@@ -1,0 +1,418 @@
+//! Alerts that are told of together, and when.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    alert::Alert,
+    instance::State,
+    labels::{Fingerprint, Labels},
+    notification::{MAX_ALERTS, Notification},
+    route::{self, RouteConfig},
+};
+
+/// Alerts that a receiver is told of together: Alertmanager's groups, without clock or I/O.
+///
+/// A new group waits `group_wait` for more alerts. From then on it is looked at every
+/// `group_interval`, and told of when alerts joined it, when some were resolved, or when
+/// `repeat_interval` is over. Two things are done otherwise than there: an alert of which a
+/// receiver was told that it fires is resolved for it even if it was silenced meanwhile, so that
+/// no incident stays open for ever; and a receiver whose queue is full is told later of what is
+/// then the case.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Groups {
+    groups: BTreeMap<String, Group>,
+    next_id: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Group {
+    receiver: String,
+    labels: Labels,
+    /// Time since it was looked at, or since it began.
+    waited: Duration,
+    is_new: bool,
+    /// Time since its receiver was told of it.
+    told_since: Duration,
+    /// Alerts of which the receiver was told that they fire.
+    told: BTreeMap<Fingerprint, Alert>,
+}
+
+/// What a look at the groups needs to know.
+pub struct Look<'a> {
+    /// Every alert there is.
+    pub alerts: &'a [Alert],
+    /// Those of them that nobody shall be told of.
+    pub muted: &'a BTreeSet<Fingerprint>,
+    /// Where they go.
+    pub routes: &'a [RouteConfig],
+    /// Time of day.
+    pub now: DateTime<Utc>,
+    /// Time since the look before, by a clock that cannot be set.
+    pub elapsed: Duration,
+}
+
+impl Groups {
+    /// Whom to tell of what. `room` says how many more notifications a receiver's queue takes,
+    /// and `wants_resolved` whether a receiver is told that alerts are resolved.
+    pub fn look(
+        &mut self,
+        look: &Look<'_>,
+        mut room: impl FnMut(&str) -> usize,
+        wants_resolved: impl Fn(&str) -> bool,
+    ) -> Vec<Notification> {
+        let members = self.members(look);
+        let mut notifications: Vec<Notification> = Vec::new();
+        for (key, group) in &mut self.groups {
+            group.waited += look.elapsed;
+            group.told_since += look.elapsed;
+            let nobody = Members::default();
+            let members = members.get(key).unwrap_or(&nobody);
+            // A route that is gone leaves its groups to resolve what they told of.
+            let (wait, repeat) = members.route.map_or((Duration::ZERO, Duration::MAX), |route| {
+                let wait =
+                    if group.is_new { route.group_wait.get() } else { route.group_interval.get() };
+                (wait, route.repeat_interval.get())
+            });
+            if group.waited < wait {
+                continue;
+            }
+            let Some(alerts) =
+                group.changes(members, look, repeat, wants_resolved(&group.receiver))
+            else {
+                group.looked_at();
+                continue;
+            };
+            let taken = notifications.iter().filter(|n| n.receiver == group.receiver).count();
+            if room(&group.receiver) <= taken {
+                continue;
+            }
+            self.next_id += 1;
+            notifications.push(group.tell(self.next_id, key, alerts, look.now));
+        }
+        self.groups.retain(|key, group| {
+            !group.told.is_empty()
+                || members.get(key).is_some_and(|members| !members.firing.is_empty())
+        });
+        notifications
+    }
+
+    /// Number of groups.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Takes into account that nobody looked for `missed`.
+    pub fn resume(&mut self, missed: Duration) {
+        for group in self.groups.values_mut() {
+            group.told_since = group.told_since.saturating_add(missed);
+        }
+    }
+
+    /// The alerts of each group; makes groups for those that fire and have none.
+    fn members<'a>(&mut self, look: &Look<'a>) -> BTreeMap<String, Members<'a>> {
+        let mut members: BTreeMap<String, Members<'a>> = BTreeMap::new();
+        for alert in look.alerts.iter().filter(|alert| alert.state != State::Pending) {
+            for route in route::taken(look.routes, alert) {
+                let labels = route.group_labels(alert);
+                for receiver in &route.receivers {
+                    let key = format!("{}/{receiver}:{labels}", route.matchers);
+                    if alert.is_firing() && !self.groups.contains_key(&key) {
+                        self.groups.insert(key.clone(), Group::new(receiver, &labels));
+                    }
+                    let members = members.entry(key).or_default();
+                    members.route = Some(route);
+                    if alert.is_firing() {
+                        members.firing.insert(alert.fingerprint, alert);
+                    } else {
+                        members.resolved.insert(alert.fingerprint, alert);
+                    }
+                }
+            }
+        }
+        members
+    }
+}
+
+#[derive(Default)]
+struct Members<'a> {
+    route: Option<&'a RouteConfig>,
+    firing: BTreeMap<Fingerprint, &'a Alert>,
+    resolved: BTreeMap<Fingerprint, &'a Alert>,
+}
+
+impl Group {
+    fn new(receiver: &str, labels: &Labels) -> Self {
+        Self {
+            receiver: receiver.to_owned(),
+            labels: labels.clone(),
+            waited: Duration::ZERO,
+            is_new: true,
+            told_since: Duration::ZERO,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// The alerts to tell of, if there is reason to.
+    fn changes(
+        &mut self,
+        members: &Members<'_>,
+        look: &Look<'_>,
+        repeat: Duration,
+        wants_resolved: bool,
+    ) -> Option<Vec<Alert>> {
+        let firing =
+            members.firing.values().filter(|alert| !look.muted.contains(&alert.fingerprint));
+        let mut alerts: Vec<Alert> = firing.map(|alert| (*alert).clone()).collect();
+        let is_joined = alerts.iter().any(|alert| !self.told.contains_key(&alert.fingerprint));
+        let is_repeated = !alerts.is_empty() && self.told_since >= repeat;
+        let over = self.told.iter().filter(|(told, _)| !members.firing.contains_key(told));
+        let resolved: Vec<Alert> = over
+            .map(|(told, alert)| match members.resolved.get(told) {
+                Some(resolved) => (*resolved).clone(),
+                // It was forgotten, or goes another way by now.
+                None => Alert { state: State::Resolved, ends_at: Some(look.now), ..alert.clone() },
+            })
+            .collect();
+        if !wants_resolved {
+            self.told.retain(|told, _| members.firing.contains_key(told));
+        } else {
+            alerts.extend(resolved);
+        }
+        let is_resolved = alerts.iter().any(|alert| !alert.is_firing());
+        alerts.sort_by(|one, other| {
+            (!one.is_firing(), &one.labels).cmp(&(!other.is_firing(), &other.labels))
+        });
+        (is_joined || is_repeated || is_resolved).then_some(alerts)
+    }
+
+    fn looked_at(&mut self) {
+        self.waited = Duration::ZERO;
+        self.is_new = false;
+    }
+
+    fn tell(
+        &mut self,
+        id: u64,
+        key: &str,
+        mut alerts: Vec<Alert>,
+        now: DateTime<Utc>,
+    ) -> Notification {
+        self.looked_at();
+        self.told_since = Duration::ZERO;
+        for alert in &alerts {
+            if alert.is_firing() {
+                self.told.insert(alert.fingerprint, alert.clone());
+            } else {
+                self.told.remove(&alert.fingerprint);
+            }
+        }
+        let truncated = alerts.len().saturating_sub(MAX_ALERTS);
+        alerts.truncate(MAX_ALERTS);
+        Notification {
+            id,
+            receiver: self.receiver.clone(),
+            group_key: key.to_owned(),
+            group_labels: self.labels.clone(),
+            alerts,
+            truncated,
+            created_at: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::tests::firing;
+
+    const ROUTES: &str = "- {receivers: [ops], group_by: [alertname], group_wait: 10s, \
+                          group_interval: 60s, repeat_interval: 1h}";
+
+    /// Groups that are looked at every second.
+    struct World {
+        groups: Groups,
+        routes: Vec<RouteConfig>,
+        alerts: Vec<Alert>,
+        muted: BTreeSet<Fingerprint>,
+        room: usize,
+        wants_resolved: bool,
+        second: i64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let routes = serde_saphyr::from_str(ROUTES).unwrap();
+            let (groups, alerts, muted) = Default::default();
+            Self { groups, routes, alerts, muted, room: 9, wants_resolved: true, second: 0 }
+        }
+
+        fn fire(&mut self, service: &str) {
+            self.alerts.push(firing(&[("alertname", "Errors"), ("service", service)]));
+        }
+
+        fn resolve(&mut self, service: &str) {
+            let alert = self.alerts.iter_mut().find(|alert| alert.service() == service).unwrap();
+            alert.state = State::Resolved;
+        }
+
+        /// What is told in the next `seconds`: the second, the services that fire, and those that
+        /// are resolved.
+        fn pass(&mut self, seconds: i64) -> Vec<(i64, String)> {
+            let mut told = Vec::new();
+            for _ in 0..seconds {
+                self.second += 1;
+                let look = Look {
+                    alerts: &self.alerts,
+                    muted: &self.muted,
+                    routes: &self.routes,
+                    now: DateTime::from_timestamp(self.second, 0).unwrap(),
+                    elapsed: Duration::from_secs(1),
+                };
+                let (room, wants) = (self.room, self.wants_resolved);
+                for notification in self.groups.look(&look, |_| room, |_| wants) {
+                    let name = |alert: &Alert| match alert.state {
+                        State::Firing => alert.service().to_owned(),
+                        _ => format!("-{}", alert.service()),
+                    };
+                    let names: Vec<_> = notification.alerts.iter().map(name).collect();
+                    told.push((self.second, names.join(" ")));
+                }
+            }
+            told
+        }
+    }
+
+    fn told(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
+        expected.iter().map(|(second, names)| (*second, (*names).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_new_group_waits_for_more_and_changes_wait_for_the_interval() {
+        let mut world = World::new();
+        world.fire("a");
+        assert_eq!(world.pass(5), []);
+        world.fire("b");
+        assert_eq!(world.pass(10), told(&[(10, "a b")]));
+        world.fire("c");
+        assert_eq!(world.pass(60), told(&[(70, "a b c")]));
+        assert_eq!(world.pass(600), [], "nothing new");
+    }
+
+    #[test]
+    fn resolved_alerts_are_told_of_once_and_the_group_ends() {
+        let mut world = World::new();
+        world.fire("a");
+        world.fire("b");
+        world.pass(10);
+        world.resolve("a");
+        assert_eq!(world.pass(120), told(&[(70, "b -a")]));
+        world.resolve("b");
+        assert_eq!(world.pass(600), told(&[(190, "-b")]));
+        assert!(world.groups.is_empty());
+    }
+
+    #[test]
+    fn an_alert_that_was_resolved_before_anyone_was_told_is_not_told_of() {
+        let mut world = World::new();
+        world.fire("a");
+        world.pass(5);
+        world.resolve("a");
+        assert_eq!(world.pass(600), []);
+        assert!(world.groups.is_empty());
+    }
+
+    #[test]
+    fn what_still_fires_is_told_of_again_after_the_repeat_interval() {
+        let mut world = World::new();
+        world.fire("a");
+        assert_eq!(world.pass(10 + 3_600), told(&[(10, "a"), (3_610, "a")]));
+    }
+
+    #[test]
+    fn muted_alerts_are_told_of_once_they_are_muted_no_more() {
+        let mut world = World::new();
+        world.fire("a");
+        world.muted.insert(world.alerts[0].fingerprint);
+        assert_eq!(world.pass(100), []);
+        world.muted.clear();
+        assert_eq!(world.pass(60), told(&[(130, "a")]));
+    }
+
+    #[test]
+    fn what_was_told_of_is_resolved_even_if_it_is_muted_or_forgotten() {
+        let mut world = World::new();
+        world.fire("a");
+        world.fire("b");
+        world.pass(10);
+        world.muted.insert(world.alerts[0].fingerprint);
+        world.resolve("a");
+        world.alerts.remove(1);
+        assert_eq!(world.pass(60), told(&[(70, "-a -b")]));
+    }
+
+    #[test]
+    fn a_receiver_without_room_is_told_later_of_what_is_then_the_case() {
+        let mut world = World::new();
+        world.fire("a");
+        world.room = 0;
+        assert_eq!(world.pass(100), []);
+        world.fire("b");
+        world.room = 1;
+        assert_eq!(world.pass(1), told(&[(101, "a b")]));
+    }
+
+    #[test]
+    fn a_receiver_that_wants_no_resolved_alerts_gets_none() {
+        let mut world = World::new();
+        world.wants_resolved = false;
+        world.fire("a");
+        world.fire("b");
+        world.pass(10);
+        world.resolve("a");
+        assert_eq!(world.pass(600), []);
+    }
+
+    #[test]
+    fn a_restart_tells_nothing_twice_and_the_missed_time_counts_for_repeats() {
+        let mut world = World::new();
+        world.fire("a");
+        world.pass(10);
+        let text = serde_json::to_string(&world.groups).unwrap();
+        world.groups = serde_json::from_str(&text).unwrap();
+        world.groups.resume(Duration::from_secs(3_000));
+        assert_eq!(world.pass(599), []);
+        assert_eq!(world.pass(61).len(), 1);
+    }
+
+    #[test]
+    fn more_alerts_than_fit_are_counted_and_not_told_of_again() {
+        let mut world = World::new();
+        for n in 0..MAX_ALERTS + 5 {
+            world.fire(&n.to_string());
+        }
+        let notification = {
+            world.pass(9);
+            let look = Look {
+                alerts: &world.alerts,
+                muted: &world.muted,
+                routes: &world.routes,
+                now: DateTime::UNIX_EPOCH,
+                elapsed: Duration::from_secs(1),
+            };
+            world.groups.look(&look, |_| 9, |_| true).remove(0)
+        };
+        assert_eq!((notification.alerts.len(), notification.truncated), (MAX_ALERTS, 5));
+        assert_eq!(world.pass(600), []);
+    }
+}

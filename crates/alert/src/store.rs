@@ -1,0 +1,124 @@
+//! State that outlives the process.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::error::{AlertError, Result};
+
+const VERSION: u32 = 1;
+
+/// A file that is replaced as a whole: whenever the process is killed, it holds the old content or
+/// the new one.
+#[derive(Debug, Clone)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content<T> {
+    version: u32,
+    state: T,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl StateFile {
+    /// The file `name` in `directory`, which is made if it is missing.
+    pub(crate) fn open(directory: &Path, name: &str) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .map_err(|reason| AlertError::Io { path: directory.to_owned(), reason })?;
+        Ok(Self { path: directory.join(name) })
+    }
+
+    /// What was written last; `None` when nothing ever was.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(reason) => return Err(AlertError::Io { path: self.path.clone(), reason }),
+        };
+        let unreadable =
+            |reason: String| AlertError::Unreadable { path: self.path.clone(), reason };
+        let Version { version } =
+            serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        if version != VERSION {
+            return Err(unreadable(format!("expected version {VERSION}, found {version}")));
+        }
+        let content: Content<T> =
+            serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Some(content.state))
+    }
+
+    /// The bytes to [`StateFile::replace`] the content with.
+    pub(crate) fn encode<T: Serialize>(&self, state: &T) -> Result<Vec<u8>> {
+        serde_json::to_vec(&Content { version: VERSION, state })
+            .map_err(|error| AlertError::Io { path: self.path.clone(), reason: error.into() })
+    }
+
+    /// Replaces the content, durably.
+    pub(crate) fn replace(&self, bytes: &[u8]) -> Result<()> {
+        let write = || {
+            let new = self.path.with_extension("json.new");
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        };
+        write().map_err(|reason| AlertError::Io { path: self.path.clone(), reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    type State = BTreeMap<String, u32>;
+
+    fn write(file: &StateFile, state: &State) {
+        file.replace(&file.encode(state).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_last_is_read_and_a_torn_write_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::open(&directory.path().join("a/b"), "state.json").unwrap();
+        assert_eq!(file.read::<State>().unwrap(), None);
+        for n in [1, 2] {
+            let state = State::from([("n".to_owned(), n)]);
+            write(&file, &state);
+            // As a kill in the middle of the next write would leave it.
+            fs::write(directory.path().join("a/b/state.json.new"), "{\"ver").unwrap();
+            assert_eq!(file.read::<State>().unwrap(), Some(state));
+        }
+    }
+
+    #[test]
+    fn what_is_no_state_is_an_error_and_not_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::open(directory.path(), "state.json").unwrap();
+        for (text, why) in [
+            ("", "EOF"),
+            ("{}", "version"),
+            (r#"{"version":2}"#, "found 2"),
+            (r#"{"version":1,"state":{"n":"x"}}"#, "u32"),
+        ] {
+            fs::write(directory.path().join("state.json"), text).unwrap();
+            let error = file.read::<State>().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("delete it"), "{text}: {error}");
+        }
+    }
+}

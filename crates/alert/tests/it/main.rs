@@ -1,0 +1,9 @@
+//! Alerts as a node runs them: with a real log, real receivers, and restarts.
+
+// Clippy knows tests by their attribute, not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod http;
+mod node;
+mod restart;
+mod webhook;
