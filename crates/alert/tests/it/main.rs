@@ -3,7 +3,9 @@
 // Clippy knows tests by their attribute, not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod command;
 mod http;
+mod mail;
 mod node;
 mod restart;
 mod webhook;
