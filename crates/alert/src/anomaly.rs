@@ -9,6 +9,8 @@
 mod config;
 mod detector;
 mod ewma;
+#[cfg(test)]
+mod generated;
 mod holt_winters;
 mod query;
 mod rate_of_change;

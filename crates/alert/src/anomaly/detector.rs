@@ -229,8 +229,31 @@ impl Model {
 
 /// The median; of an even number of values the mean of the two in the middle.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    let middle = values.len().checked_sub(1)? / 2;
-    values.sort_unstable_by(f64::total_cmp);
     let is_even = values.len().is_multiple_of(2);
-    Some(if is_even { f64::midpoint(values[middle], values[middle + 1]) } else { values[middle] })
+    if values.is_empty() {
+        return None;
+    }
+    let middle = values.len() / 2;
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let upper = *upper;
+    let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| is_even);
+    Some(lower.map_or(upper, |lower| f64::midpoint(lower, upper)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        for (values, expected) in [
+            (&[][..], None),
+            (&[3.0], Some(3.0)),
+            (&[3.0, 1.0], Some(2.0)),
+            (&[9.0, 1.0, 2.0], Some(2.0)),
+            (&[9.0, 1.0, 2.0, 4.0], Some(3.0)),
+        ] {
+            assert_eq!(median(values.to_vec()), expected);
+        }
+    }
 }

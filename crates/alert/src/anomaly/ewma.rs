@@ -7,9 +7,12 @@ use super::{config::EwmaConfig, detector::Expectation};
 /// Values further from the mean than this many standard deviations are clipped when they are
 /// learned from.
 const CLIP: f64 = 3.0;
-/// How far beyond its limit the chart may go, as a multiple of it: what lies further is no longer
-/// a matter of the past, and must not ring on when values are normal again.
-const OVERSHOOT: f64 = 1.1;
+/// How far the chart may go, as a multiple of its limit: a shift that was large must not ring on
+/// for long when it is over.
+const FARTHEST: f64 = 1.1;
+/// How far one value may move the chart, as a multiple of its limit: a spike is judged as what it
+/// is, and then forgotten.
+const FARTHEST_AT_ONCE: f64 = 0.5;
 
 /// What is usual, and the mean on the chart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,10 +46,13 @@ impl Ewma {
         min_deviation: f64,
         is_unusual: bool,
     ) {
-        let smoothed = self.smoothed(config, value);
+        let lambda = config.lambda.get();
         if let Some(expected) = self.expect(config, min_deviation) {
-            let farthest = (expected.high - expected.center) * OVERSHOOT;
-            self.offset = (smoothed - self.mean).clamp(-farthest, farthest);
+            let limit = expected.high - expected.center;
+            let at_once = FARTHEST_AT_ONCE * limit;
+            let moved = (lambda * (value - self.mean)).clamp(-at_once, at_once);
+            let offset = (1.0 - lambda) * self.offset + moved;
+            self.offset = offset.clamp(-FARTHEST * limit, FARTHEST * limit);
         }
         if is_unusual {
             return;

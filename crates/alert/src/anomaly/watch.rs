@@ -233,3 +233,188 @@ fn of(key: &Labels) -> String {
     let values: Vec<&str> = key.iter().map(|(_, value)| value).collect();
     if values.is_empty() { String::new() } else { format!(" of {}", values.join(", ")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::config::tests::anomaly, super::query::Point, *};
+
+    /// How late rows of a window are.
+    const LAG_SECS: i64 = 15;
+
+    /// A view with windows of ten seconds.
+    struct View {
+        watch: Watch,
+        window: i64,
+    }
+
+    impl View {
+        fn new(more: &str) -> Self {
+            let config = anomaly(&format!("detector: {{robust_z: {{}}}}\n{more}")).unwrap();
+            Self { watch: Watch::new(config, WatchState::default()), window: 0 }
+        }
+
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::from_timestamp(self.window * 10 + LAG_SECS, 0).unwrap()
+        }
+
+        /// The next window, in which services report values; the alerts as of then.
+        fn window(&mut self, values: &[(&str, f64)]) -> Vec<String> {
+            self.window += 1;
+            let at = DateTime::from_timestamp(self.window * 10, 0).unwrap();
+            let point = |(service, value): &(&str, f64)| Point {
+                at,
+                key: Labels::new([("service", service)]),
+                value: Some(*value),
+            };
+            let points = values.iter().map(point).collect();
+            self.watch.feed(Points { points, is_truncated: false, lost: 0 }, self.now());
+            self.alerts()
+        }
+
+        fn alerts(&self) -> Vec<String> {
+            let samples = self.watch.samples(self.now());
+            let name = |sample: &Sample| {
+                format!("{} {}", sample.labels.value("service"), sample.labels.value(ANOMALY))
+            };
+            samples.iter().map(name).collect()
+        }
+
+        fn windows(&mut self, count: usize, values: &[(&str, f64)]) -> Vec<String> {
+            let mut alerts = Vec::new();
+            for n in 0..count {
+                // Never quite the same, as in life.
+                let wavering = values.iter().map(|(name, v)| (*name, v + (n % 5) as f64));
+                alerts = self.window(&wavering.collect::<Vec<_>>());
+            }
+            alerts
+        }
+    }
+
+    #[test]
+    fn an_alert_explains_itself() {
+        let mut view =
+            View::new("labels: {team: shop}\nannotations: {runbook: '{{ service }}: {{ score }}'}");
+        assert_eq!(view.windows(40, &[("cart", 100.0), ("pay", 50.0)]), [""; 0]);
+        assert_eq!(view.window(&[("cart", 100.0), ("pay", 500.0)]), ["pay value"]);
+        let sample = view.watch.samples(view.now()).remove(0);
+        assert_eq!(
+            sample.labels.to_string(),
+            r#"{alertname="Traffic", anomaly="value", service="pay", severity="warning", team="shop"}"#
+        );
+        assert_eq!(sample.value, Some(500.0));
+        let annotations = &sample.annotations;
+        assert_eq!(annotations["summary"], "requests of pay is 500, expected 43.1 to 60.9");
+        assert_eq!((&*annotations["expected"], &*annotations["observed"]), ("43.1 to 60.9", "500"));
+        assert!(annotations["history"].ends_with("50, 51, 52, 53, 54"), "{annotations:?}");
+        assert!(annotations["runbook"].starts_with("pay: "), "{annotations:?}");
+        let evidence = sample.evidence.unwrap();
+        assert_eq!((&*evidence.detector, evidence.history.len()), ("robust_z", SHOWN_VALUES));
+        assert_eq!(view.window(&[("cart", 100.0), ("pay", 50.0)]), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_side_that_is_asked_for_is_worth_an_alert() {
+        for (direction, expected) in
+            [("above", vec![]), ("below", vec!["a value"]), ("both", vec!["a value"])]
+        {
+            let mut view = View::new(&format!("direction: {direction}"));
+            view.windows(40, &[("a", 100.0)]);
+            assert_eq!(view.window(&[("a", 0.0)]), expected, "{direction}");
+        }
+    }
+
+    #[test]
+    fn a_series_that_used_to_report_is_missing_when_it_is_silent_and_comes_back() {
+        let mut view = View::new("missing_after: 3");
+        view.windows(40, &[("cart", 100.0), ("pay", 50.0)]);
+        assert_eq!(view.windows(3, &[("cart", 100.0)]), [""; 0]);
+        assert_eq!(view.window(&[("cart", 100.0)]), ["pay missing"]);
+        let sample = view.watch.samples(view.now()).remove(0);
+        assert_eq!(
+            sample.annotations["summary"],
+            "requests of pay has no value for 4 windows, since 1970-01-01 00:06:40 UTC"
+        );
+        assert_eq!(view.window(&[("cart", 100.0), ("pay", 50.0)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_view_that_stands_still_is_missing_by_the_clock() {
+        let mut view = View::new("missing_after: 3");
+        view.windows(40, &[("pay", 50.0)]);
+        view.window += 3;
+        assert_eq!(view.alerts(), [""; 0]);
+        view.window += 1;
+        assert_eq!(view.alerts(), ["pay missing"]);
+    }
+
+    #[test]
+    fn a_series_that_reports_now_and_then_is_not_missing_between() {
+        let mut view = View::new("missing_after: 3");
+        for n in 0..300 {
+            let rare = n % 8 == 0;
+            let alerts = if rare {
+                view.window(&[("a", 1.0), ("rare", 1.0)])
+            } else {
+                view.window(&[("a", 1.0)])
+            };
+            assert_eq!(alerts, [""; 0], "{n}");
+        }
+        assert_eq!(view.windows(17, &[("a", 1.0)]), ["rare missing"]);
+    }
+
+    #[test]
+    fn what_reported_too_little_to_be_known_is_not_missed_and_forgotten_in_the_end() {
+        let mut view = View::new("forget_after: 100s");
+        view.windows(5, &[("a", 1.0), ("new", 1.0)]);
+        assert_eq!(view.windows(8, &[("a", 1.0)]), [""; 0]);
+        assert_eq!(view.watch.series.len(), 2);
+        view.windows(3, &[("a", 1.0)]);
+        assert_eq!(view.watch.series.len(), 1);
+    }
+
+    #[test]
+    fn series_beyond_the_limit_are_counted() {
+        let mut view = View::new("max_series: 2");
+        view.window(&[("a", 1.0), ("b", 1.0), ("c", 1.0), ("d", 1.0)]);
+        assert_eq!((view.watch.series.len(), view.watch.left_out()), (2, 2));
+        view.window(&[("a", 1.0), ("b", 1.0)]);
+        assert_eq!(view.watch.left_out(), 0);
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_it_was_and_takes_no_row_twice() {
+        let mut view = View::new("");
+        view.windows(40, &[("a", 100.0)]);
+        view.window(&[("a", 900.0)]);
+        let text = serde_json::to_string(&view.watch.state()).unwrap();
+        let mut config = view.watch.config.clone();
+        view.watch = Watch::new(config.clone(), serde_json::from_str(&text).unwrap());
+        assert_eq!(view.alerts(), ["a value"]);
+        let seen = |view: &View| view.watch.series.values().next().unwrap().detector.seen();
+        view.window -= 1;
+        assert_eq!(view.window(&[("a", 100.0)]), ["a value"], "the same window again");
+        assert_eq!(seen(&view), 41);
+        assert_eq!(view.window(&[("a", 101.0)]), [""; 0]);
+
+        // Another detector knows nothing of what this one has learned.
+        config.detector = anomaly("detector: {ewma: {}}").unwrap().detector;
+        assert_eq!(Watch::new(config, view.watch.state()).series.len(), 0);
+    }
+
+    #[test]
+    fn a_history_that_is_read_at_once_raises_alerts_for_its_last_window_only() {
+        let mut view = View::new("");
+        let point = |n: i64, value: f64| Point {
+            at: DateTime::from_timestamp(n * 10, 0).unwrap(),
+            key: Labels::new([("service", "a")]),
+            value: Some(value),
+        };
+        let points =
+            (1..100).map(|n| point(n, if n == 60 { 900.0 } else { 100.0 + (n % 3) as f64 }));
+        view.window = 99;
+        let points = Points { points: points.collect(), is_truncated: false, lost: 0 };
+        view.watch.feed(points, view.now());
+        assert_eq!(view.alerts(), [""; 0]);
+        assert_eq!(view.window(&[("a", 900.0)]), ["a value"]);
+    }
+}

@@ -3,6 +3,7 @@
 // Clippy knows tests by their attribute, not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod anomaly;
 mod command;
 mod http;
 mod mail;
