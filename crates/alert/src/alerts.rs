@@ -37,7 +37,7 @@ const LEARNED_FILE: &str = "detectors.json";
 /// How often groups are looked at and what is shown is renewed.
 const TICK: Duration = Duration::from_millis(500);
 /// How often what detectors learned, and for how long conditions hold, is written.
-const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+const SAVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest wait for the log before the state is written.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Messages to the core that wait.
@@ -66,10 +66,13 @@ impl Alerts {
     /// Starts to evaluate and to tell. The state is kept in `directory`; changes go to the topics
     /// [`crate::ALERTS`] and [`crate::UNDELIVERED`] of `log`, which must have them.
     ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    ///
     /// # Errors
     /// [`AlertError::Config`] when the configuration cannot work, and [`AlertError::Io`] or
     /// [`AlertError::Unreadable`] when the state cannot be read.
-    pub async fn start(
+    pub fn start(
         config: AlertsConfig,
         rows: Arc<dyn Rows>,
         log: Arc<dyn Log>,
@@ -124,10 +127,10 @@ impl Alerts {
             learned,
             snapshot: snapshot.clone(),
             last_saved: Instant::now(),
-            is_changed: !ended.is_empty(),
+            is_changed: false,
         };
-        keeper.record(ended, now);
-        keeper.publish(now);
+        keeper.record(ended);
+        keeper.publish();
         tasks.spawn(keeper.keep(evaluated, asked, finished, stopping.clone()));
         tasks.close();
         journal_tasks.close();
@@ -222,23 +225,25 @@ impl Keeper {
     }
 
     fn evaluated(&mut self, evaluation: Evaluation) {
-        let now = Utc::now();
         meters::evaluated(&evaluation.name, evaluation.took, evaluation.found.is_err());
         if let Err(error) = &evaluation.found {
-            tracing::warn!(rule = evaluation.name, error, "a rule cannot be evaluated");
+            // That it began to fail is an alert, and logged as one.
+            tracing::debug!(rule = evaluation.name, error, "a rule cannot be evaluated");
         }
-        let transitions = self.core.evaluated(evaluation, now);
-        self.record(transitions, now);
+        let transitions = self.core.evaluated(evaluation, Utc::now());
+        self.record(transitions);
     }
 
     /// Makes changes of state known.
-    fn record(&mut self, transitions: Vec<Transition>, now: DateTime<Utc>) {
+    fn record(&mut self, transitions: Vec<Transition>) {
+        let now = Utc::now();
         for transition in transitions {
             self.is_changed = true;
             meters::transition(transition.state());
             tracing::info!(
                 labels = %transition.labels, state = transition.state(),
-                value = transition.instance.value, "alert"
+                value = transition.instance.value,
+                summary = transition.instance.annotations.get("summary"), "alert"
             );
             self.journal.change(Change { at: now, transition });
         }
@@ -250,31 +255,35 @@ impl Keeper {
         match request {
             Request::Silence { new, by, answer } => {
                 let silence = self.core.silences().add(new, &by, now);
-                self.save(false).await;
-                self.publish(now);
+                self.silences_changed(now).await;
                 let _ = answer.send(silence);
             }
             Request::EndSilence { id, answer } => {
                 let silence = self.core.silences().end(id, now);
-                self.save(false).await;
-                self.publish(now);
+                self.silences_changed(now).await;
                 let _ = answer.send(silence);
             }
         }
     }
 
+    async fn silences_changed(&mut self, now: DateTime<Utc>) {
+        self.save(false).await;
+        self.core.refresh(now);
+        self.publish();
+    }
+
     async fn tick(&mut self, elapsed: Duration) {
         let now = Utc::now();
         let (transitions, notifications) = self.core.tick(now, elapsed);
-        self.record(transitions, now);
+        self.record(transitions);
         self.is_changed |= !notifications.is_empty();
         self.unsent.extend(notifications.into_iter().map(Arc::new));
-        let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL;
+        let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
         if self.is_changed || is_due {
             self.save(is_due).await;
         }
         self.dispatch();
-        self.publish(now);
+        self.publish();
     }
 
     /// Puts notifications that are kept by now into their receivers' queues.
@@ -318,8 +327,8 @@ impl Keeper {
     }
 
     /// Shows how things are.
-    fn publish(&mut self, now: DateTime<Utc>) {
-        let snapshot = self.core.snapshot(now);
+    fn publish(&mut self) {
+        let snapshot = self.core.snapshot();
         for state in [State::Pending, State::Firing, State::Resolved] {
             let count = snapshot.alerts.iter().filter(|shown| shown.alert.state == state).count();
             meters::instances(state, count);

@@ -90,17 +90,21 @@ impl Book {
         let mut seen = HashSet::with_capacity(samples.len());
         let mut new = Vec::new();
         for sample in samples {
-            if !seen.insert(sample.labels.clone()) {
+            let labels = sample.labels.clone();
+            if !seen.insert(labels.clone()) {
                 continue;
             }
-            match self.instances.get_mut(&sample.labels) {
-                Some(instance) => {
-                    let labels = sample.labels.clone();
-                    let changed = instance.observe(sample, step, timing);
-                    transitions.extend(changed.then(|| Transition::of(&labels, instance)));
+            let Some(instance) = self.instances.get_mut(&labels) else {
+                new.extend((sample.signal == Signal::Fire).then_some(sample));
+                continue;
+            };
+            match instance.observe(sample, step, timing) {
+                Outcome::Same => {}
+                Outcome::Changed => transitions.push(Transition::of(&labels, instance)),
+                Outcome::Dropped => {
+                    transitions.push(Transition::dropped(&labels, instance));
+                    self.instances.remove(&labels);
                 }
-                None if sample.signal == Signal::Fire => new.push(sample),
-                None => {}
             }
         }
         self.age(&seen, step, timing, &mut transitions);
@@ -111,17 +115,14 @@ impl Book {
                 continue;
             }
             let labels = sample.labels.clone();
-            let mut instance = Instance::new(sample, step.now);
-            if timing.hold.is_zero() {
-                instance.enter(State::Firing, step.now);
-            }
+            let instance = Instance::begin(sample, step, timing);
             transitions.push(Transition::of(&labels, &instance));
             self.instances.insert(labels, instance);
         }
         transitions
     }
 
-    /// Takes in that alerts other than those `seen` were not found.
+    /// Takes in that alerts other than those `seen` were not found, and lets resolved ones age.
     fn age(
         &mut self,
         seen: &HashSet<Labels>,
@@ -130,30 +131,23 @@ impl Book {
         transitions: &mut Vec<Transition>,
     ) {
         let absence_counts = step.is_complete && self.grace <= step.elapsed;
-        self.instances.retain(|labels, instance| {
-            let mut keep = true;
-            if !seen.contains(labels) {
-                let changed = match instance.state {
-                    State::Pending if step.is_complete => {
-                        keep = false;
-                        false
-                    }
-                    State::Firing if absence_counts => instance.clear(step, timing),
-                    State::Resolved => {
-                        instance.watched += step.elapsed;
-                        false
-                    }
-                    _ => false,
-                };
-                transitions.extend(changed.then(|| Transition::of(labels, instance)));
-            } else if instance.is_over() {
-                keep = false;
+        self.instances.retain(|labels, instance| match instance.state {
+            State::Resolved => {
+                instance.watched += step.elapsed;
+                instance.watched < RESOLVED_RETENTION
             }
-            if !keep {
-                transitions
-                    .push(Transition { is_dropped: true, ..Transition::of(labels, instance) });
+            _ if seen.contains(labels) => true,
+            State::Pending if step.is_complete => {
+                transitions.push(Transition::dropped(labels, instance));
+                false
             }
-            keep && !(instance.state == State::Resolved && instance.watched >= RESOLVED_RETENTION)
+            State::Firing if absence_counts => {
+                if instance.clear(step, timing) {
+                    transitions.push(Transition::of(labels, instance));
+                }
+                true
+            }
+            State::Pending | State::Firing => true,
         });
     }
 
@@ -188,9 +182,23 @@ impl Book {
     }
 }
 
+/// What a sample does to an alert.
+enum Outcome {
+    Same,
+    /// It is in another state.
+    Changed,
+    /// It was pending, and is no alert any more.
+    Dropped,
+}
+
+impl Outcome {
+    fn changed(is_changed: bool) -> Self {
+        if is_changed { Self::Changed } else { Self::Same }
+    }
+}
+
 impl Instance {
-    /// Takes in a sample; whether the state changed.
-    fn observe(&mut self, sample: Sample, step: Step, timing: Timing) -> bool {
+    fn observe(&mut self, sample: Sample, step: Step, timing: Timing) -> Outcome {
         match (self.state, sample.signal) {
             (State::Pending, Signal::Fire) => {
                 self.show(sample);
@@ -199,32 +207,31 @@ impl Instance {
                 if fires {
                     self.enter(State::Firing, step.now);
                 }
-                fires
+                Outcome::changed(fires)
             }
-            // `Book::age` drops it.
-            (State::Pending, _) => {
-                self.is_clearing = true;
-                false
-            }
-            (State::Firing, Signal::Clear) => self.clear(step, timing),
+            (State::Pending, _) => Outcome::Dropped,
+            (State::Firing, Signal::Clear) => Outcome::changed(self.clear(step, timing)),
             (State::Firing, _) => {
                 self.show(sample);
                 self.is_clearing = false;
                 self.watched = Duration::ZERO;
-                false
+                Outcome::Same
             }
             (State::Resolved, Signal::Fire) => {
-                *self = Self::new(sample, step.now);
-                if timing.hold.is_zero() {
-                    self.enter(State::Firing, step.now);
-                }
-                true
+                *self = Self::begin(sample, step, timing);
+                Outcome::Changed
             }
-            (State::Resolved, _) => {
-                self.watched += step.elapsed;
-                false
-            }
+            (State::Resolved, _) => Outcome::Same,
         }
+    }
+
+    /// A new alert.
+    fn begin(sample: Sample, step: Step, timing: Timing) -> Self {
+        let mut instance = Self::new(sample, step.now);
+        if timing.hold.is_zero() {
+            instance.enter(State::Firing, step.now);
+        }
+        instance
     }
 
     /// Takes in that the condition of a firing alert is over; whether that resolves it.
@@ -239,11 +246,6 @@ impl Instance {
             self.enter(State::Resolved, step.now);
         }
         is_resolved
-    }
-
-    /// Whether a pending alert's condition was found to be over.
-    fn is_over(&self) -> bool {
-        self.state == State::Pending && self.is_clearing
     }
 
     fn show(&mut self, sample: Sample) {
@@ -266,6 +268,10 @@ impl Transition {
 
     fn of(labels: &Labels, instance: &Instance) -> Self {
         Self { labels: labels.clone(), instance: instance.clone(), is_dropped: false }
+    }
+
+    fn dropped(labels: &Labels, instance: &Instance) -> Self {
+        Self { is_dropped: true, ..Self::of(labels, instance) }
     }
 }
 

@@ -1,9 +1,6 @@
 //! All alerts, and what follows from what is found: no clock, no I/O.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -69,9 +66,10 @@ pub(crate) struct Core {
     watches: BTreeMap<String, Watch>,
     rules: BTreeMap<String, RuleStatus>,
     timings: BTreeMap<String, Timing>,
-    /// The books' alerts, as of the last change.
-    alerts: Vec<Alert>,
-    shown: Vec<ShownAlert>,
+    /// The books' alerts, as of the last tick.
+    alerts: Arc<[ShownAlert]>,
+    /// Whether something changed since it was last kept.
+    is_changed: bool,
 }
 
 impl Core {
@@ -111,9 +109,10 @@ impl Core {
             }
         }
         let routes = config.alerting.routes();
-        let (alerts, shown) = Default::default();
-        let mut core = Self { config, routes, kept, watches, rules, timings, alerts, shown };
-        core.refresh();
+        let alerts = Arc::default();
+        let mut core =
+            Self { config, routes, kept, watches, rules, timings, alerts, is_changed: true };
+        core.refresh(now);
         (core, ended)
     }
 
@@ -141,7 +140,13 @@ impl Core {
             Found::Samples { samples, is_complete } => (samples, is_complete, 0),
             Found::Points(points) => {
                 let Some(watch) = self.watches.get_mut(&name) else { return Vec::new() };
+                let is_behind = points.is_truncated;
+                self.is_changed |= !points.is_empty();
                 watch.feed(points, now);
+                if is_behind {
+                    // What was unusual then need not be now.
+                    return Vec::new();
+                }
                 (watch.samples(now), true, watch.left_out())
             }
         };
@@ -150,7 +155,7 @@ impl Core {
         let book = self.kept.books.entry(name).or_default();
         let transitions = book.apply(samples, Step { now, elapsed, is_complete }, timing, limit);
         status.left_out = book.overflow() + series_left_out;
-        self.refresh();
+        self.is_changed |= !book.instances().is_empty();
         transitions
     }
 
@@ -177,15 +182,8 @@ impl Core {
         self.kept
             .books
             .retain(|name, book| rules.contains_key(name) || !book.instances().is_empty());
-        self.refresh();
-        self.mute(now);
-        let muted: BTreeSet<_> = self
-            .shown
-            .iter()
-            .filter(|shown| shown.is_muted())
-            .map(|shown| shown.alert.fingerprint)
-            .collect();
-        let look = Look { alerts: &self.alerts, muted: &muted, routes: &self.routes, now, elapsed };
+        self.refresh(now);
+        let look = Look { alerts: &self.alerts, routes: &self.routes, now, elapsed };
         let alerting = &self.config.alerting;
         let outbox = &self.kept.outbox;
         let room = |receiver: &str| {
@@ -232,21 +230,19 @@ impl Core {
         failing.map(sample).collect()
     }
 
-    fn refresh(&mut self) {
-        let instances = self.kept.books.values().flat_map(Book::instances);
-        self.alerts = instances.map(|(labels, instance)| Alert::new(labels, instance)).collect();
-    }
-
-    /// Finds out which alerts nobody is told of.
-    fn mute(&mut self, now: DateTime<Utc>) {
+    /// Collects the alerts, and finds out which of them nobody is told of.
+    pub(crate) fn refresh(&mut self, now: DateTime<Utc>) {
         let alerting = &self.config.alerting;
-        let mut inhibited = inhibited(&alerting.inhibit, &self.alerts);
-        let shown = self.alerts.iter().map(|alert| ShownAlert {
+        let instances = self.kept.books.values().flat_map(Book::instances);
+        let alerts: Vec<Alert> =
+            instances.map(|(labels, instance)| Alert::new(labels, instance)).collect();
+        let mut inhibited = inhibited(&alerting.inhibit, &alerts);
+        let shown = alerts.into_iter().map(|alert| ShownAlert {
             silenced_by: self.kept.silences.holding(&alerting.silences, &alert.labels, now),
             inhibited_by: inhibited.remove(&alert.fingerprint).unwrap_or_default(),
-            alert: alert.clone(),
+            alert,
         });
-        self.shown = shown.collect();
+        self.alerts = shown.collect();
     }
 
     /// The silences that were asked for.
@@ -288,11 +284,15 @@ impl Core {
         self.watches.iter().map(|(name, watch)| (name.clone(), watch.state())).collect()
     }
 
+    /// Whether anything changed since it was asked last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
     /// What is shown.
-    pub(crate) fn snapshot(&mut self, now: DateTime<Utc>) -> Snapshot {
-        self.mute(now);
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            alerts: self.shown.clone(),
+            alerts: self.alerts.clone(),
             rules: self.rules.values().cloned().collect(),
             silences: self.kept.silences.iter().cloned().collect(),
         }

@@ -199,10 +199,12 @@ impl Tries {
                 Err(Failure::Retry { reason, after }) => (reason, after),
             };
             meters::retried(&self.receiver);
-            let pause = backoff::pause(&self.retry, tries, after, &mut self.rng);
-            if Instant::now() + pause >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Err(GivenUp { reason, tries });
             }
+            // A receiver that asks for more time than there is is tried once more at the end.
+            let pause = backoff::pause(&self.retry, tries, after, &mut self.rng).min(left);
             tracing::warn!(receiver = &*self.receiver, reason, ?pause, "a receiver cannot be told");
             tokio::time::sleep(pause).await;
         }

@@ -1,9 +1,6 @@
 //! Alerts that are told of together, and when.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,6 +11,7 @@ use crate::{
     labels::{Fingerprint, Labels},
     notification::{MAX_ALERTS, Notification},
     route::{self, RouteConfig},
+    snapshot::ShownAlert,
 };
 
 /// Alerts that a receiver is told of together: Alertmanager's groups, without clock or I/O.
@@ -45,10 +43,8 @@ struct Group {
 
 /// What a look at the groups needs to know.
 pub struct Look<'a> {
-    /// Every alert there is.
-    pub alerts: &'a [Alert],
-    /// Those of them that nobody shall be told of.
-    pub muted: &'a BTreeSet<Fingerprint>,
+    /// Every alert there is, and whether anybody shall be told of it.
+    pub alerts: &'a [ShownAlert],
     /// Where they go.
     pub routes: &'a [RouteConfig],
     /// Time of day.
@@ -122,7 +118,8 @@ impl Groups {
     /// The alerts of each group; makes groups for those that fire and have none.
     fn members<'a>(&mut self, look: &Look<'a>) -> BTreeMap<String, Members<'a>> {
         let mut members: BTreeMap<String, Members<'a>> = BTreeMap::new();
-        for alert in look.alerts.iter().filter(|alert| alert.state != State::Pending) {
+        for shown in look.alerts.iter().filter(|shown| shown.alert.state != State::Pending) {
+            let alert = &shown.alert;
             for route in route::taken(look.routes, alert) {
                 let labels = route.group_labels(alert);
                 for receiver in &route.receivers {
@@ -133,7 +130,7 @@ impl Groups {
                     let members = members.entry(key).or_default();
                     members.route = Some(route);
                     if alert.is_firing() {
-                        members.firing.insert(alert.fingerprint, alert);
+                        members.firing.insert(alert.fingerprint, shown);
                     } else {
                         members.resolved.insert(alert.fingerprint, alert);
                     }
@@ -147,7 +144,7 @@ impl Groups {
 #[derive(Default)]
 struct Members<'a> {
     route: Option<&'a RouteConfig>,
-    firing: BTreeMap<Fingerprint, &'a Alert>,
+    firing: BTreeMap<Fingerprint, &'a ShownAlert>,
     resolved: BTreeMap<Fingerprint, &'a Alert>,
 }
 
@@ -171,9 +168,8 @@ impl Group {
         repeat: Duration,
         wants_resolved: bool,
     ) -> Option<Vec<Alert>> {
-        let firing =
-            members.firing.values().filter(|alert| !look.muted.contains(&alert.fingerprint));
-        let mut alerts: Vec<Alert> = firing.map(|alert| (*alert).clone()).collect();
+        let firing = members.firing.values().filter(|shown| !shown.is_muted());
+        let mut alerts: Vec<Alert> = firing.map(|shown| shown.alert.clone()).collect();
         let is_joined = alerts.iter().any(|alert| !self.told.contains_key(&alert.fingerprint));
         let is_repeated = !alerts.is_empty() && self.told_since >= repeat;
         let over = self.told.iter().filter(|(told, _)| !members.firing.contains_key(told));
@@ -243,8 +239,7 @@ mod tests {
     struct World {
         groups: Groups,
         routes: Vec<RouteConfig>,
-        alerts: Vec<Alert>,
-        muted: BTreeSet<Fingerprint>,
+        alerts: Vec<ShownAlert>,
         room: usize,
         wants_resolved: bool,
         second: i64,
@@ -253,17 +248,27 @@ mod tests {
     impl World {
         fn new() -> Self {
             let routes = serde_saphyr::from_str(ROUTES).unwrap();
-            let (groups, alerts, muted) = Default::default();
-            Self { groups, routes, alerts, muted, room: 9, wants_resolved: true, second: 0 }
+            let (groups, alerts) = Default::default();
+            Self { groups, routes, alerts, room: 9, wants_resolved: true, second: 0 }
         }
 
         fn fire(&mut self, service: &str) {
-            self.alerts.push(firing(&[("alertname", "Errors"), ("service", service)]));
+            let alert = firing(&[("alertname", "Errors"), ("service", service)]);
+            let (silenced_by, inhibited_by) = Default::default();
+            self.alerts.push(ShownAlert { alert, silenced_by, inhibited_by });
         }
 
         fn resolve(&mut self, service: &str) {
-            let alert = self.alerts.iter_mut().find(|alert| alert.service() == service).unwrap();
-            alert.state = State::Resolved;
+            self.alert(service).alert.state = State::Resolved;
+        }
+
+        fn alert(&mut self, service: &str) -> &mut ShownAlert {
+            let is_meant = |shown: &&mut ShownAlert| shown.alert.service() == service;
+            self.alerts.iter_mut().find(is_meant).unwrap()
+        }
+
+        fn mute(&mut self, service: &str) {
+            self.alert(service).silenced_by.push("deploy".to_owned());
         }
 
         /// What is told in the next `seconds`: the second, the services that fire, and those that
@@ -274,7 +279,6 @@ mod tests {
                 self.second += 1;
                 let look = Look {
                     alerts: &self.alerts,
-                    muted: &self.muted,
                     routes: &self.routes,
                     now: DateTime::from_timestamp(self.second, 0).unwrap(),
                     elapsed: Duration::from_secs(1),
@@ -343,9 +347,9 @@ mod tests {
     fn muted_alerts_are_told_of_once_they_are_muted_no_more() {
         let mut world = World::new();
         world.fire("a");
-        world.muted.insert(world.alerts[0].fingerprint);
+        world.mute("a");
         assert_eq!(world.pass(100), []);
-        world.muted.clear();
+        world.alert("a").silenced_by.clear();
         assert_eq!(world.pass(60), told(&[(130, "a")]));
     }
 
@@ -355,7 +359,7 @@ mod tests {
         world.fire("a");
         world.fire("b");
         world.pass(10);
-        world.muted.insert(world.alerts[0].fingerprint);
+        world.mute("a");
         world.resolve("a");
         world.alerts.remove(1);
         assert_eq!(world.pass(60), told(&[(70, "-a -b")]));
@@ -405,7 +409,6 @@ mod tests {
             world.pass(9);
             let look = Look {
                 alerts: &world.alerts,
-                muted: &world.muted,
                 routes: &world.routes,
                 now: DateTime::UNIX_EPOCH,
                 elapsed: Duration::from_secs(1),

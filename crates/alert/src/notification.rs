@@ -22,7 +22,7 @@ pub struct Notification {
     pub group_key: String,
     /// Labels that the alerts of the group are equal in.
     pub group_labels: Labels,
-    /// The alerts, firing ones first; at most [`MAX_ALERTS`].
+    /// The alerts, firing ones first; at most a hundred.
     pub alerts: Vec<Alert>,
     /// Alerts that were left out.
     pub truncated: usize,

@@ -66,11 +66,11 @@ pub enum ChannelConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RetryConfig {
     /// Longest pause after the first try.
-    pub first: Period<1>,
+    pub first: Period,
     /// Longest pause after later ones.
-    pub longest: Period<1>,
+    pub longest: Period,
     /// After how long a notification is given up and goes to the table `undelivered`.
-    pub give_up_after: Period<1>,
+    pub give_up_after: Period,
 }
 
 impl Default for RetryConfig {

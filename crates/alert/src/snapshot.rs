@@ -1,5 +1,7 @@
 //! Alerts as of a moment, to be shown.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,7 +12,7 @@ use crate::{alert::Alert, labels::Fingerprint, severity::Severity, silence::Sile
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Alerts that are pending, firing or were resolved lately.
-    pub alerts: Vec<ShownAlert>,
+    pub alerts: Arc<[ShownAlert]>,
     /// How the rules and anomalies are doing.
     pub rules: Vec<RuleStatus>,
     /// Silences that were asked for.

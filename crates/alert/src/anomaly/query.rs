@@ -32,6 +32,13 @@ pub(super) struct Point {
     pub(super) value: Option<f64>,
 }
 
+impl Points {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+}
+
 impl Cursor {
     /// Reads windows that begin after this time.
     pub(crate) fn after(after: DateTime<Utc>) -> Self {

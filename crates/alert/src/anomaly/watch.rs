@@ -24,6 +24,9 @@ const ANOMALY: &str = "anomaly";
 const SHOWN_VALUES: usize = 20;
 /// Delays of rows behind the clock that are remembered.
 const REMEMBERED_LAGS: usize = 16;
+/// How late rows may be before it is known how late they are: after a start the view may have to
+/// catch up.
+const UNKNOWN_LAG: TimeDelta = TimeDelta::minutes(10);
 
 /// What outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,7 +114,8 @@ impl Watch {
     fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let newest = self.newest.unwrap_or(now);
         // Rows come late, by as much as they usually do.
-        self.lags.iter().max().map_or(newest, |lag| newest.max(now - *lag))
+        let lag = self.lags.iter().max().copied().unwrap_or(UNKNOWN_LAG);
+        newest.max(now - lag)
     }
 
     /// Rows in the last feed that found no room.

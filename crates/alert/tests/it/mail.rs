@@ -69,7 +69,7 @@ fn yaml(port: u64, to: &str, more: &str) -> String {
     format!(
         "alerts: [{{name: Errors, query: SELECT, every: 1s, annotations: {{summary: '{{{{ service }}}} fails'}}}}]\n\
          alerting:\n  receivers:\n    - name: mail\n      \
-         retry: {{first: 1s, longest: 1s, give_up_after: 10s}}\n      \
+         retry: {{first: 300ms, longest: 300ms, give_up_after: 10s}}\n      \
          email: {{to: [{to}], from: Thalweg <alerts@example.com>, host: localhost, port: {port}, {more}}}\n  \
          routes: [{{receivers: [mail], group_wait: 0s}}]\n"
     )
@@ -132,7 +132,7 @@ async fn mail_is_encrypted_and_the_password_is_sent_to_nobody_else() {
         alerts.stop().await;
 
         let disk = Disk::new();
-        let untrusted = yaml(server.port, "ops@example.com", &login).replace("10s}", "1s}");
+        let untrusted = yaml(server.port, "ops@example.com", &login).replace("10s}", "0s}");
         let alerts = disk.start(&untrusted, &table).await;
         let rows = eventually("a row in undelivered", async || {
             Some(disk.rows(UNDELIVERED, &["reason"]).await).filter(|rows| !rows.is_empty())
@@ -143,7 +143,7 @@ async fn mail_is_encrypted_and_the_password_is_sent_to_nobody_else() {
     }
     let Some(plain) = MailServer::start(&["plain"]) else { return };
     let (disk, table) = (Disk::new(), Table::of(&[("cart", 0.5)]));
-    let yaml = yaml(plain.port, "ops@example.com", "security: starttls").replace("10s}", "1s}");
+    let yaml = yaml(plain.port, "ops@example.com", "security: starttls").replace("10s}", "0s}");
     let alerts = disk.start(&yaml, &table).await;
     let rows = eventually("a row in undelivered", async || {
         Some(disk.rows(UNDELIVERED, &["reason"]).await).filter(|rows| !rows.is_empty())

@@ -19,9 +19,12 @@ use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig, TopicPartition};
 /// Longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What every query finds: services and values, or an error.
+/// Services and values, or an error.
+type Found = Result<Vec<(&'static str, f64)>, String>;
+
+/// What every query finds.
 #[derive(Clone)]
-pub(crate) struct Table(Arc<Mutex<Result<Vec<(&'static str, f64)>, String>>>);
+pub(crate) struct Table(Arc<Mutex<Found>>);
 
 impl Table {
     pub(crate) fn of(rows: &[(&'static str, f64)]) -> Self {
@@ -102,7 +105,7 @@ pub(crate) async fn start(
     state: &Path,
 ) -> Arc<Alerts> {
     let config: AlertsConfig = serde_saphyr::from_str(yaml).unwrap();
-    Alerts::start(config, rows, log, state).await.unwrap()
+    Alerts::start(config, rows, log, state).unwrap()
 }
 
 /// Waits until `question` has an answer.

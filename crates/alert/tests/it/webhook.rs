@@ -90,7 +90,7 @@ pub(crate) fn yaml(receivers: &[(&str, SocketAddr)], more: &str) -> String {
     let receiver = |(name, address): &(&str, SocketAddr)| {
         format!(
             "    - name: {name}\n      webhook: {{url: 'http://{address}/hook', timeout: 1s}}\n      \
-             retry: {{first: 1s, longest: 1s, give_up_after: 8s}}\n"
+             retry: {{first: 300ms, longest: 300ms, give_up_after: 8s}}\n"
         )
     };
     let names: Vec<&str> = receivers.iter().map(|(name, _)| *name).collect();
