@@ -20,7 +20,7 @@ const YAML: &str = "anomalies:
     direction: above
     severity: critical
     every: 1s
-alerting: {restart_grace: 2s}
+alerting: {restart_grace: 0s}
 ";
 
 /// A view of windows of one second: `p99_ms` of two services.

@@ -1,11 +1,11 @@
 //! What a restart changes: nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thalweg_alert::{ALERTS, State};
 
 use crate::{
-    node::{Disk, Table, eventually, until},
+    node::{Disk, Table, eventually, start, until},
     webhook::{Behaviour, Server, yaml},
 };
 
@@ -24,7 +24,7 @@ async fn a_firing_alert_goes_on_and_nobody_is_told_twice() {
     // The tables have to catch up after the start: for a while there is no row.
     table.set(&[]);
     let alerts = disk.start(&yaml, &table).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(
         until(&alerts, "payment", Some(State::Firing)).await.alerts[0].alert.starts_at,
         started
@@ -67,5 +67,28 @@ async fn alerts_of_a_rule_that_is_gone_are_resolved() {
     })
     .await;
     assert_eq!(received.last().unwrap().body["alerts"][0]["labels"]["alertname"], "Errors");
+    alerts.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_program_is_killed_its_state_can_be_read() {
+    let (server, address) = Server::start(&[]).await;
+    let (disk, table) = (Disk::new(), Table::of(&[]));
+    let yaml = yaml(&[("ops", address)], ", group_by: [service]");
+    let alerts = disk.start(&yaml, &table).await;
+    for n in 0..30 {
+        // Something is always about to be written.
+        table.set(if n % 2 == 0 { &[("payment", 0.5), ("cart", 0.1)] } else { &[] });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(disk.state()).unwrap() {
+            let path = entry.unwrap().path();
+            // It may be renamed just now.
+            let _ = std::fs::copy(&path, copy.path().join(path.file_name().unwrap()));
+        }
+        let killed = start("{}", Arc::new(table.clone()), disk.log.clone(), copy.path()).await;
+        killed.stop().await;
+    }
+    assert!(!server.received().is_empty());
     alerts.stop().await;
 }

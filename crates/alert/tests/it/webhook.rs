@@ -97,7 +97,7 @@ pub(crate) fn yaml(receivers: &[(&str, SocketAddr)], more: &str) -> String {
     format!(
         "alerts:\n  - {{name: Errors, query: SELECT, every: 1s, severity: critical,\n     \
          annotations: {{summary: '{{{{ service }}}} fails: {{{{ value }}}}'}}}}\n\
-         alerting:\n  external_url: https://thalweg.example\n  restart_grace: 2s\n  receivers:\n{}  \
+         alerting:\n  external_url: https://thalweg.example\n  restart_grace: 1500ms\n  receivers:\n{}  \
          routes:\n    - {{receivers: [{}], group_wait: 0s, group_interval: 1s{more}}}\n",
         receivers.iter().map(receiver).collect::<String>(),
         names.join(", "),
