@@ -17,11 +17,11 @@ use crate::{
     book::Transition,
     config::AlertsConfig,
     core::{Core, Evaluation, Kept, Learned},
-    deliver::{Delivery, GivenUp},
+    deliver::{Delivery, Outcomes},
     error::{AlertError, Result},
     evaluate::{Asking, evaluate_anomaly, evaluate_rule},
     instance::State,
-    journal::Journal,
+    journal::{Journal, Settling},
     meters,
     notification::Notification,
     record::Change,
@@ -38,8 +38,6 @@ const LEARNED_FILE: &str = "detectors.json";
 const TICK: Duration = Duration::from_millis(500);
 /// How often what detectors learned, and for how long conditions hold, is written.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Longest wait for the log before the state is written.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Messages to the core that wait.
 const QUEUE: usize = 256;
 
@@ -59,7 +57,7 @@ pub struct Alerts {
 
 enum Request {
     Silence { new: NewSilence, by: String, answer: oneshot::Sender<Result<Silence>> },
-    EndSilence { id: Uuid, answer: oneshot::Sender<Option<Silence>> },
+    EndSilence { id: Uuid, answer: oneshot::Sender<Result<Silence>> },
 }
 
 impl Alerts {
@@ -95,7 +93,9 @@ impl Alerts {
         let (journal_stopping, journal_tasks) = (CancellationToken::new(), TaskTracker::new());
         let journal = Journal::start(log, journal_stopping.clone(), &journal_tasks);
         let (done, finished) = mpsc::channel(QUEUE);
-        let delivery = Delivery::start(&alerting, &journal, &done, &stopping, &tasks, &mut rng)?;
+        let external_url = alerting.external_url.trim_end_matches('/').into();
+        let outcomes = Outcomes { journal: journal.clone(), finished: done, external_url };
+        let delivery = Delivery::start(&alerting, outcomes, &stopping, &tasks, &mut rng)?;
         let (evaluations, evaluated) = mpsc::channel(QUEUE);
         let (requests, asked) = mpsc::channel(QUEUE);
         let asking = Asking {
@@ -121,8 +121,8 @@ impl Alerts {
             unsent: core.outbox().cloned().map(Arc::new).collect(),
             core,
             journal,
+            settling: Settling::default(),
             delivery,
-            external_url: alerting.external_url.clone(),
             state,
             learned,
             snapshot: snapshot.clone(),
@@ -145,7 +145,8 @@ impl Alerts {
     /// Silences alerts; it is kept when this returns.
     ///
     /// # Errors
-    /// [`AlertError::Parameter`], [`AlertError::TooMany`] and [`AlertError::Stopping`].
+    /// [`AlertError::Parameter`], [`AlertError::TooMany`], [`AlertError::Io`] and
+    /// [`AlertError::Stopping`].
     pub async fn silence(&self, new: NewSilence, by: &str) -> Result<Silence> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Silence { new, by: by.to_owned(), answer };
@@ -156,13 +157,12 @@ impl Alerts {
     /// Ends a silence, and returns it.
     ///
     /// # Errors
-    /// [`AlertError::NotFound`] and [`AlertError::Stopping`].
+    /// [`AlertError::NotFound`], [`AlertError::Io`] and [`AlertError::Stopping`].
     pub async fn end_silence(&self, id: Uuid) -> Result<Silence> {
         let (answer, answered) = oneshot::channel();
         let request = Request::EndSilence { id, answer };
         self.requests.send(request).await.map_err(|_| AlertError::Stopping)?;
-        let ended = answered.await.map_err(|_| AlertError::Stopping)?;
-        ended.ok_or_else(|| AlertError::NotFound(format!("there is no silence {id}")))
+        answered.await.map_err(|_| AlertError::Stopping)?
     }
 
     /// Stops evaluating and telling, and keeps the state. What receivers are being told may be
@@ -179,8 +179,8 @@ impl Alerts {
 struct Keeper {
     core: Core,
     journal: Journal,
+    settling: Settling,
     delivery: Delivery,
-    external_url: String,
     state: StateFile,
     learned: StateFile,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -221,7 +221,8 @@ impl Keeper {
         while let Ok(id) = finished.try_recv() {
             self.core.finished(id);
         }
-        self.save(true).await;
+        // There is nobody left to tell but the program's own log, which was told.
+        let _ = self.save(true).await;
     }
 
     fn evaluated(&mut self, evaluation: Evaluation) {
@@ -254,22 +255,31 @@ impl Keeper {
         // Whoever asked may be gone.
         match request {
             Request::Silence { new, by, answer } => {
-                let silence = self.core.silences().add(new, &by, now);
-                self.silences_changed(now).await;
-                let _ = answer.send(silence);
+                let _ = answer.send(self.silence(new, &by, now).await);
             }
             Request::EndSilence { id, answer } => {
-                let silence = self.core.silences().end(id, now);
-                self.silences_changed(now).await;
-                let _ = answer.send(silence);
+                let _ = answer.send(self.end_silence(id, now).await);
             }
         }
-    }
-
-    async fn silences_changed(&mut self, now: DateTime<Utc>) {
-        self.save(false).await;
         self.core.refresh(now);
         self.publish();
+    }
+
+    async fn silence(&mut self, new: NewSilence, by: &str, now: DateTime<Utc>) -> Result<Silence> {
+        let silence = self.core.silences().add(new, by, now)?;
+        if let Err(error) = self.save(false).await {
+            self.core.silences().end(silence.id, now);
+            return Err(error);
+        }
+        Ok(silence)
+    }
+
+    async fn end_silence(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Silence> {
+        let ended = self.core.silences().end(id, now);
+        let ended =
+            ended.ok_or_else(|| AlertError::NotFound(format!("there is no silence {id}")))?;
+        self.save(false).await?;
+        Ok(ended)
     }
 
     async fn tick(&mut self, elapsed: Duration) {
@@ -280,7 +290,8 @@ impl Keeper {
         self.unsent.extend(notifications.into_iter().map(Arc::new));
         let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
         if self.is_changed || is_due {
-            self.save(is_due).await;
+            // It is tried again with the next tick; people are told all the same.
+            let _ = self.save(is_due).await;
         }
         self.dispatch();
         self.publish();
@@ -288,26 +299,12 @@ impl Keeper {
 
     /// Puts notifications that are kept by now into their receivers' queues.
     fn dispatch(&mut self) {
-        for notification in std::mem::take(&mut self.unsent) {
-            if !self.delivery.knows(&notification.receiver) {
-                let (journal, external_url) = (self.journal.clone(), self.external_url.clone());
-                self.core.finished(notification.id);
-                self.is_changed = true;
-                tokio::spawn(async move {
-                    let reason = "the receiver is not configured any more".to_owned();
-                    let given_up = GivenUp { reason, tries: 0 };
-                    journal.undelivered(&notification, &given_up, &external_url).await;
-                });
-            } else if !self.delivery.send(notification.clone()) {
-                self.unsent.push(notification);
-            }
-        }
+        self.unsent.retain(|notification| !self.delivery.take(notification.clone()));
     }
 
     /// Writes the state, and what detectors learned if `with_learned`.
-    async fn save(&mut self, with_learned: bool) {
-        // First the log, so that no change that is kept is missing there.
-        self.journal.settled(SETTLE_TIMEOUT).await;
+    async fn save(&mut self, with_learned: bool) -> Result<()> {
+        self.settling.settle(&self.journal).await;
         let mut files = vec![(self.state.clone(), self.state.encode(self.core.keep(Utc::now())))];
         if with_learned {
             files.push((self.learned.clone(), self.learned.encode(&self.core.learned())));
@@ -316,14 +313,15 @@ impl Keeper {
         let written = tokio::task::spawn_blocking(move || {
             files.into_iter().try_for_each(|(file, bytes)| file.replace(&bytes?))
         });
-        match written.await {
-            Ok(Ok(())) => self.is_changed = false,
-            Ok(Err(error)) => {
+        let written = written.await.unwrap_or(Err(AlertError::Stopping));
+        match &written {
+            Ok(()) => self.is_changed = false,
+            Err(error) => {
                 meters::state_not_written();
                 tracing::error!(%error, "the alerts' state cannot be written");
             }
-            Err(error) => tracing::error!(%error, "the alerts' state was not written"),
         }
+        written
     }
 
     /// Shows how things are.

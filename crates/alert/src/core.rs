@@ -1,5 +1,8 @@
 //! All alerts, and what follows from what is found: no clock, no I/O.
 
+#[cfg(test)]
+mod simulation;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -23,6 +26,11 @@ use crate::{
 
 /// Longest error of an evaluation that is shown, bytes.
 const MAX_ERROR_BYTES: usize = 1_024;
+/// How long a rule may not be evaluated, besides what its queries may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a rule must fail before that is an alert: a server that is busy for a moment is none.
+const FAILING_HOLD: Duration = Duration::from_secs(60);
 
 /// What outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -58,14 +66,23 @@ pub(crate) struct Evaluation {
     pub(crate) took: Duration,
 }
 
+/// A rule or an anomaly, and how it is doing.
+struct Watched {
+    status: RuleStatus,
+    timing: Timing,
+    /// Time since it was evaluated.
+    idle: Duration,
+    /// The longest that this may be before something is wrong.
+    patience: Duration,
+}
+
 /// All alerts: owned by one task, which tells it the time.
 pub(crate) struct Core {
     config: AlertsConfig,
     routes: Vec<RouteConfig>,
     kept: Kept,
     watches: BTreeMap<String, Watch>,
-    rules: BTreeMap<String, RuleStatus>,
-    timings: BTreeMap<String, Timing>,
+    rules: BTreeMap<String, Watched>,
     /// The books' alerts, as of the last tick.
     alerts: Arc<[ShownAlert]>,
     /// Whether something changed since it was last kept.
@@ -88,18 +105,20 @@ impl Core {
             (anomaly.name.as_str().to_owned(), Watch::new(anomaly.clone(), state))
         });
         let watches = watches.collect();
-        let mut timings = BTreeMap::new();
-        let mut rules = BTreeMap::new();
-        for rule in &config.alerts {
-            timings.insert(rule.name.as_str().to_owned(), rule.timing());
-            let status = RuleStatus::new(rule.name.as_str(), "rule", rule.severity);
-            rules.insert(status.name.clone(), status);
-        }
-        for anomaly in &config.anomalies {
-            timings.insert(anomaly.name.as_str().to_owned(), anomaly.timing());
-            let status = RuleStatus::new(anomaly.name.as_str(), "anomaly", anomaly.severity);
-            rules.insert(status.name.clone(), status);
-        }
+        let query_timeout = config.alerting.query_timeout.get();
+        let watched = |name: &str, kind, severity, timing, every: Duration| {
+            let status = RuleStatus::new(name, kind, severity);
+            // Queries wait for each other.
+            let patience = PATIENCE + 10 * (every + query_timeout);
+            (name.to_owned(), Watched { status, timing, idle: Duration::ZERO, patience })
+        };
+        let rules = config.alerts.iter().map(|rule| {
+            watched(rule.name.as_str(), "rule", rule.severity, rule.timing(), rule.every.get())
+        });
+        let anomalies = config.anomalies.iter().map(|it| {
+            watched(it.name.as_str(), "anomaly", it.severity, it.timing(), it.every.get())
+        });
+        let rules: BTreeMap<_, _> = rules.chain(anomalies).collect();
         let mut ended = Vec::new();
         for (name, book) in &mut kept.books {
             if rules.contains_key(name) || name == RULE_FAILING {
@@ -110,8 +129,7 @@ impl Core {
         }
         let routes = config.alerting.routes();
         let alerts = Arc::default();
-        let mut core =
-            Self { config, routes, kept, watches, rules, timings, alerts, is_changed: true };
+        let mut core = Self { config, routes, kept, watches, rules, alerts, is_changed: true };
         core.refresh(now);
         (core, ended)
     }
@@ -123,15 +141,16 @@ impl Core {
         now: DateTime<Utc>,
     ) -> Vec<Transition> {
         let Evaluation { name, found, elapsed, took } = evaluation;
-        let Some(status) = self.rules.get_mut(&name) else { return Vec::new() };
+        let Some(Watched { status, timing, idle, .. }) = self.rules.get_mut(&name) else {
+            return Vec::new();
+        };
+        *idle = Duration::ZERO;
         status.last_evaluated = Some(now);
         status.evaluation_secs = took.as_secs_f64();
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                status.health = Health::Failing;
-                status.error = Some(cut(&error, MAX_ERROR_BYTES));
-                status.failing_since.get_or_insert(now);
+                status.fail(&error, now);
                 return Vec::new();
             }
         };
@@ -150,10 +169,9 @@ impl Core {
                 (watch.samples(now), true, watch.left_out())
             }
         };
-        let timing = self.timings[&name];
         let limit = self.config.alerting.max_alerts_per_rule;
         let book = self.kept.books.entry(name).or_default();
-        let transitions = book.apply(samples, Step { now, elapsed, is_complete }, timing, limit);
+        let transitions = book.apply(samples, Step { now, elapsed, is_complete }, *timing, limit);
         status.left_out = book.overflow() + series_left_out;
         self.is_changed |= !book.instances().is_empty();
         transitions
@@ -167,8 +185,14 @@ impl Core {
         elapsed: Duration,
     ) -> (Vec<Transition>, Vec<Notification>) {
         let mut transitions = Vec::new();
+        for Watched { status, idle, patience, .. } in self.rules.values_mut() {
+            *idle += elapsed;
+            if idle > patience {
+                status.fail(&format!("it was not evaluated for {}s", idle.as_secs()), now);
+            }
+        }
         let failing = self.failing();
-        let timing = Timing { hold: Duration::ZERO, keep_firing: Duration::ZERO };
+        let timing = Timing { hold: FAILING_HOLD, keep_firing: Duration::ZERO };
         let step = Step { now, elapsed, is_complete: true };
         let limit = self.config.alerting.max_alerts_per_rule;
         let book = self.kept.books.entry(RULE_FAILING.to_owned()).or_default();
@@ -203,7 +227,8 @@ impl Core {
 
     /// Samples of the rules that fail.
     fn failing(&self) -> Vec<Sample> {
-        let failing = self.rules.values().filter(|rule| rule.health == Health::Failing);
+        let rules = self.rules.values().map(|watched| &watched.status);
+        let failing = rules.filter(|rule| rule.health == Health::Failing);
         let sample = |rule: &RuleStatus| {
             let error = rule.error.clone().unwrap_or_default();
             Sample {
@@ -293,7 +318,7 @@ impl Core {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             alerts: self.alerts.clone(),
-            rules: self.rules.values().cloned().collect(),
+            rules: self.rules.values().map(|watched| watched.status.clone()).collect(),
             silences: self.kept.silences.iter().cloned().collect(),
         }
     }
@@ -313,196 +338,10 @@ impl RuleStatus {
             left_out: 0,
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const YAML: &str = "
-alerts: [{name: Errors, query: SELECT, every: 1s, for: 2s, keep_firing_for: 2s}]
-alerting:
-  receivers: [{name: ops, webhook: {url: 'http://x'}}]
-  routes: [{receivers: [ops], group_by: [zone], group_wait: 3s, group_interval: 5s}]
-  max_queued_per_receiver: 2
-  restart_grace: 4s
-";
-    const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
-
-    /// A program around a core that may be killed, and a receiver that may be slow.
-    struct World {
-        core: Core,
-        /// The state file.
-        disk: Vec<u8>,
-        now: DateTime<Utc>,
-        is_fresh: bool,
-        /// What the receiver believes to fire.
-        believed: BTreeSet<String>,
-        deliveries: usize,
-    }
-
-    /// What happens in a second.
-    #[derive(Debug, Clone)]
-    struct Second {
-        /// Which services fail, by bits; nothing when the query fails.
-        failing: Option<u8>,
-        is_receiver_up: bool,
-        kill: Kill,
-    }
-
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    enum Kill {
-        Not,
-        BeforeSave,
-        AfterSave,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let now = DateTime::UNIX_EPOCH;
-            let core = Self::start(None, now);
-            let (disk, believed) = Default::default();
-            Self { core, disk, now, is_fresh: true, believed, deliveries: 0 }
-        }
-
-        fn start(kept: Option<Kept>, now: DateTime<Utc>) -> Core {
-            let config = serde_saphyr::from_str(YAML).unwrap();
-            Core::new(config, kept, Learned::new(), now).0
-        }
-
-        fn restart(&mut self) {
-            let kept = (!self.disk.is_empty()).then(|| serde_json::from_slice(&self.disk).unwrap());
-            self.core = Self::start(kept, self.now);
-            self.is_fresh = true;
-        }
-
-        fn second(&mut self, second: &Second) {
-            self.now += Duration::from_secs(1);
-            let elapsed = if self.is_fresh { Duration::ZERO } else { Duration::from_secs(1) };
-            self.is_fresh = false;
-            let found = second.failing.map(|bits| {
-                let is_failing = |n: &usize| bits & 1 << n != 0;
-                let samples = (0..SERVICES.len()).filter(is_failing).map(|n| Sample {
-                    labels: Labels::new([
-                        (ALERT_NAME, "Errors"),
-                        ("service", SERVICES[n]),
-                        ("zone", ["x", "y"][n % 2]),
-                    ]),
-                    signal: Signal::Fire,
-                    value: None,
-                    annotations: BTreeMap::new(),
-                    evidence: None,
-                });
-                Found::Samples { samples: samples.collect(), is_complete: true }
-            });
-            let found = found.ok_or("the table is gone".to_owned());
-            let (name, took) = ("Errors".to_owned(), Duration::ZERO);
-            self.core.evaluated(Evaluation { name, found, elapsed, took }, self.now);
-            self.core.tick(self.now, elapsed);
-            if second.kill == Kill::BeforeSave {
-                return self.restart();
-            }
-            self.disk = serde_json::to_vec(self.core.keep(self.now)).unwrap();
-            if second.kill == Kill::AfterSave {
-                return self.restart();
-            }
-            if second.is_receiver_up {
-                self.deliver();
-            }
-        }
-
-        fn deliver(&mut self) {
-            for notification in self.core.outbox().cloned().collect::<Vec<_>>() {
-                for alert in &notification.alerts {
-                    let name = alert.labels.to_string();
-                    if alert.is_firing() {
-                        self.believed.insert(name);
-                    } else {
-                        self.believed.remove(&name);
-                    }
-                }
-                self.deliveries += 1;
-                self.core.finished(notification.id);
-            }
-        }
-
-        fn firing(&self) -> BTreeSet<String> {
-            let firing = self.core.alerts.iter().filter(|shown| shown.alert.is_firing());
-            firing.map(|shown| shown.alert.labels.to_string()).collect()
-        }
-
-        fn quiet(&mut self, failing: u8, seconds: usize) {
-            let second = Second { failing: Some(failing), is_receiver_up: true, kill: Kill::Not };
-            (0..seconds).for_each(|_| self.second(&second));
-        }
-    }
-
-    fn second() -> impl Strategy<Value = Second> {
-        let kill = prop_oneof![
-            8 => Just(Kill::Not), 1 => Just(Kill::BeforeSave), 1 => Just(Kill::AfterSave)
-        ];
-        (proptest::option::weighted(0.9, 0_u8..16), any::<bool>(), kill)
-            .prop_map(|(failing, is_receiver_up, kill)| Second { failing, is_receiver_up, kill })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Whatever happens, and wherever the program is killed: once things are quiet, what the
-        /// receiver believes to fire is what fires.
-        #[test]
-        fn in_the_end_the_receiver_knows_what_fires(
-            seconds in proptest::collection::vec(second(), 0..80), last in 0_u8..16,
-        ) {
-            let mut world = World::new();
-            for second in &seconds {
-                world.second(second);
-                prop_assert!(world.core.outbox().count() <= 2);
-            }
-            world.quiet(last, 30);
-            prop_assert_eq!(world.firing().len(), last.count_ones() as usize);
-            prop_assert_eq!(&world.believed, &world.firing());
-            let told = world.deliveries;
-            world.quiet(last, 300);
-            prop_assert_eq!(world.deliveries, told, "nothing is told of twice");
-        }
-
-        /// While what is wrong stays wrong, restarts neither end alerts nor tell of them again.
-        #[test]
-        fn restarts_do_not_make_alerts_flap(kills in proptest::collection::vec(any::<bool>(), 60)) {
-            let mut world = World::new();
-            world.quiet(0b0101, 20);
-            prop_assert_eq!(world.firing().len(), 2);
-            let told = world.deliveries;
-            for kill in kills {
-                if kill {
-                    world.restart();
-                    // The tables catch up.
-                    world.quiet(0, 3);
-                }
-                world.quiet(0b0101, 1);
-                prop_assert_eq!(world.firing().len(), 2);
-            }
-            prop_assert_eq!(world.deliveries, told);
-        }
-    }
-
-    #[test]
-    fn a_rule_that_fails_becomes_an_alert_and_ends_none() {
-        let mut world = World::new();
-        world.quiet(0b0001, 10);
-        let failing = Second { failing: None, is_receiver_up: true, kill: Kill::Not };
-        (0..20).for_each(|_| world.second(&failing));
-        let firing: Vec<String> = world.firing().into_iter().collect();
-        assert_eq!(firing.len(), 2, "{firing:?}");
-        assert!(firing[1].contains("RuleFailing") && firing[1].contains("rule=\"Errors\""));
-        assert_eq!(world.core.snapshot().rules[0].error.as_deref(), Some("the table is gone"));
-        world.quiet(0b0001, 20);
-        assert_eq!(world.firing().len(), 1);
-        assert_eq!(world.believed, world.firing());
+    fn fail(&mut self, error: &str, now: DateTime<Utc>) {
+        self.health = Health::Failing;
+        self.error = Some(cut(error, MAX_ERROR_BYTES));
+        self.failing_since.get_or_insert(now);
     }
 }

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use fastrand::Rng;
 use tokio::{
     sync::mpsc,
-    task::{Id, JoinSet},
+    task::{Id, JoinError, JoinSet},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -60,115 +60,22 @@ pub(crate) struct GivenUp {
     pub(crate) tries: u32,
 }
 
-/// The receivers' queues: each is worked off by a task of its own.
-pub(crate) struct Delivery {
-    queues: BTreeMap<String, mpsc::Sender<Arc<Notification>>>,
+/// What comes after delivery.
+#[derive(Clone)]
+pub(crate) struct Outcomes {
+    pub(crate) journal: Journal,
+    /// Ids of notifications that are done with, delivered or given up.
+    pub(crate) finished: mpsc::Sender<u64>,
+    pub(crate) external_url: Arc<str>,
 }
 
-impl Delivery {
-    /// Starts a task for each receiver. Ids of notifications that are done with, delivered or
-    /// given up, go to `finished`.
-    pub(crate) fn start(
-        config: &AlertingConfig,
-        journal: &Journal,
-        finished: &mpsc::Sender<u64>,
-        stopping: &CancellationToken,
-        tasks: &TaskTracker,
-        rng: &mut Rng,
-    ) -> Result<Self> {
-        let client = channel::client()?;
-        let external_url: Arc<str> = config.external_url.trim_end_matches('/').into();
-        let mut queues = BTreeMap::new();
-        for receiver in &config.receivers {
-            let (sender, queue) = mpsc::channel(config.max_queued_per_receiver);
-            let worker = Worker {
-                name: receiver.name.as_str().into(),
-                retry: receiver.retry,
-                channel: Channel::new(receiver, client.clone(), external_url.clone()),
-                external_url: external_url.clone(),
-                journal: journal.clone(),
-                finished: finished.clone(),
-                rng: rng.fork(),
-            };
-            let stopping = stopping.clone();
-            tasks.spawn(async move { stopping.run_until_cancelled(worker.work(queue)).await });
-            queues.insert(receiver.name.clone(), sender);
-        }
-        Ok(Self { queues })
-    }
-
-    /// Puts a notification into its receiver's queue; whether there was room.
-    pub(crate) fn send(&self, notification: Arc<Notification>) -> bool {
-        let queue = self.queues.get(&notification.receiver);
-        queue.is_some_and(|queue| queue.try_send(notification).is_ok())
-    }
-
-    /// Whether there is a receiver of this name.
-    pub(crate) fn knows(&self, receiver: &str) -> bool {
-        self.queues.contains_key(receiver)
-    }
-}
-
-/// Works off the queue of one receiver.
-struct Worker {
-    name: Arc<str>,
-    retry: RetryConfig,
-    channel: Channel,
-    external_url: Arc<str>,
-    journal: Journal,
-    finished: mpsc::Sender<u64>,
-    rng: Rng,
-}
-
-impl Worker {
-    /// Tells of several groups at once, and of each group in order.
-    async fn work(mut self, mut queue: mpsc::Receiver<Arc<Notification>>) {
-        let mut waiting: VecDeque<Arc<Notification>> = VecDeque::new();
-        let mut under_way: HashMap<Id, Arc<Notification>> = HashMap::new();
-        let mut sending: JoinSet<Result<(), GivenUp>> = JoinSet::new();
-        loop {
-            while sending.len() < MAX_AT_ONCE {
-                let is_free = |next: &Arc<Notification>| {
-                    under_way.values().all(|other| other.group_key != next.group_key)
-                };
-                let Some(position) = waiting.iter().position(is_free) else { break };
-                let Some(next) = waiting.remove(position) else { break };
-                let tries = Tries {
-                    receiver: self.name.clone(),
-                    channel: self.channel.clone(),
-                    retry: self.retry,
-                    rng: self.rng.fork(),
-                };
-                let notification = next.clone();
-                let task = sending.spawn(async move { tries.tell(&notification).await });
-                under_way.insert(task.id(), next);
-            }
-            tokio::select! {
-                next = queue.recv(), if waiting.len() < queue.max_capacity() => match next {
-                    Some(notification) => waiting.push_back(notification),
-                    None => return,
-                },
-                Some(done) = sending.join_next_with_id() => {
-                    let (id, outcome) = match done {
-                        Ok((id, outcome)) => (id, outcome),
-                        Err(error) => {
-                            let reason = format!("the delivery ended with {error}; please report it");
-                            (error.id(), Err(GivenUp { reason, tries: 0 }))
-                        }
-                    };
-                    if let Some(notification) = under_way.remove(&id) {
-                        self.finish(&notification, outcome).await;
-                    }
-                }
-            }
-        }
-    }
-
+impl Outcomes {
     async fn finish(&self, notification: &Notification, outcome: Result<(), GivenUp>) {
-        meters::told(&self.name, outcome.is_ok());
+        let receiver = &*notification.receiver;
+        meters::told(receiver, outcome.is_ok());
         if let Err(given_up) = outcome {
             tracing::error!(
-                receiver = &*self.name,
+                receiver,
                 group = notification.group_key,
                 tries = given_up.tries,
                 reason = given_up.reason,
@@ -181,9 +88,106 @@ impl Worker {
     }
 }
 
+/// The receivers' queues: each is worked off by a task of its own.
+pub(crate) struct Delivery {
+    queues: BTreeMap<String, mpsc::Sender<Arc<Notification>>>,
+    outcomes: Outcomes,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Delivery {
+    /// Starts a task for each receiver.
+    pub(crate) fn start(
+        config: &AlertingConfig,
+        outcomes: Outcomes,
+        stopping: &CancellationToken,
+        tasks: &TaskTracker,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        let client = channel::client()?;
+        let mut queues = BTreeMap::new();
+        for receiver in &config.receivers {
+            let (sender, queue) = mpsc::channel(config.max_queued_per_receiver);
+            let worker = Worker {
+                retry: receiver.retry,
+                channel: Channel::new(receiver, client.clone(), outcomes.external_url.clone()),
+                outcomes: outcomes.clone(),
+                rng: rng.fork(),
+            };
+            let stopping = stopping.clone();
+            tasks.spawn(async move { stopping.run_until_cancelled(worker.work(queue)).await });
+            queues.insert(receiver.name.clone(), sender);
+        }
+        Ok(Self { queues, outcomes, stopping: stopping.clone(), tasks: tasks.clone() })
+    }
+
+    /// Takes a notification; whether its receiver's queue had room.
+    pub(crate) fn take(&self, notification: Arc<Notification>) -> bool {
+        if let Some(queue) = self.queues.get(&notification.receiver) {
+            return queue.try_send(notification).is_ok();
+        }
+        let (outcomes, stopping) = (self.outcomes.clone(), self.stopping.clone());
+        self.tasks.spawn(async move {
+            let reason = "the receiver is not configured any more".to_owned();
+            let finish = outcomes.finish(&notification, Err(GivenUp { reason, tries: 0 }));
+            stopping.run_until_cancelled(finish).await
+        });
+        true
+    }
+}
+
+/// Works off the queue of one receiver.
+struct Worker {
+    retry: RetryConfig,
+    channel: Channel,
+    outcomes: Outcomes,
+    rng: Rng,
+}
+
+impl Worker {
+    /// Tells of several groups at once, and of each group in order.
+    async fn work(mut self, mut queue: mpsc::Receiver<Arc<Notification>>) {
+        let mut waiting: VecDeque<Arc<Notification>> = VecDeque::new();
+        let mut under_way: HashMap<Id, Arc<Notification>> = HashMap::new();
+        let mut sending = JoinSet::new();
+        loop {
+            while sending.len() < MAX_AT_ONCE {
+                let is_free = |next: &Arc<Notification>| {
+                    under_way.values().all(|other| other.group_key != next.group_key)
+                };
+                let Some(position) = waiting.iter().position(is_free) else { break };
+                let Some(next) = waiting.remove(position) else { break };
+                let (channel, outcomes) = (self.channel.clone(), self.outcomes.clone());
+                let tries = Tries { channel, retry: self.retry, rng: self.rng.fork() };
+                let notification = next.clone();
+                let task = sending.spawn(async move {
+                    let outcome = tries.tell(&notification).await;
+                    outcomes.finish(&notification, outcome).await;
+                });
+                under_way.insert(task.id(), next);
+            }
+            tokio::select! {
+                next = queue.recv(), if waiting.len() < queue.max_capacity() => match next {
+                    Some(notification) => waiting.push_back(notification),
+                    None => return,
+                },
+                Some(done) = sending.join_next_with_id() => {
+                    let id = done.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                    let notification = under_way.remove(&id);
+                    if let (Err(error), Some(notification)) = (done, notification) {
+                        let reason = format!("the delivery ended with {error}; please report it");
+                        let given_up = GivenUp { reason, tries: 0 };
+                        self.outcomes.finish(&notification, Err(given_up)).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The tries to deliver one notification.
 struct Tries {
-    receiver: Arc<str>,
     channel: Channel,
     retry: RetryConfig,
     rng: Rng,
@@ -192,23 +196,29 @@ struct Tries {
 impl Tries {
     async fn tell(mut self, notification: &Notification) -> Result<(), GivenUp> {
         let deadline = Instant::now() + self.time_left(notification.created_at, Utc::now());
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let (reason, after) = match self.channel.tell(notification).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(reason)) => return Err(GivenUp { reason, tries }),
                 Err(Failure::Retry { reason, after }) => (reason, after),
             };
-            meters::retried(&self.receiver);
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(GivenUp { reason, tries });
             }
             // A receiver that asks for more time than there is is tried once more at the end.
             let pause = backoff::pause(&self.retry, tries, after, &mut self.rng).min(left);
-            tracing::warn!(receiver = &*self.receiver, reason, ?pause, "a receiver cannot be told");
+            meters::retried(&notification.receiver);
+            tracing::warn!(
+                receiver = notification.receiver,
+                reason,
+                ?pause,
+                "a try to tell failed"
+            );
             tokio::time::sleep(pause).await;
         }
-        unreachable!("tries have no end but a deadline")
     }
 
     /// Time until a notification is given up, which counts from when it was decided, if the clock

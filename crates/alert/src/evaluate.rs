@@ -1,8 +1,10 @@
 //! Asking the queries of rules and anomalies, each in its time.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use arrow::array::RecordBatch;
 use fastrand::Rng;
+use futures::FutureExt as _;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -18,7 +20,7 @@ use crate::{
 /// Rows that one query of an anomaly reads at most; more are read by the next ones.
 const MAX_POINTS: usize = 20_000;
 /// Rules do not all begin at once.
-const SPREAD: Duration = Duration::from_secs(1);
+const SPREAD: Duration = Duration::from_millis(250);
 
 /// What asking needs.
 #[derive(Clone)]
@@ -83,15 +85,18 @@ pub(crate) async fn evaluate_anomaly(
 }
 
 impl Asking {
-    async fn ask(
-        &self,
-        sql: &str,
-        max_rows: usize,
-    ) -> Result<Vec<arrow::array::RecordBatch>, String> {
+    /// The rows of a query; whatever becomes of it, an answer comes.
+    async fn ask(&self, sql: &str, max_rows: usize) -> Result<Vec<RecordBatch>, String> {
         let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
-        timeout(self.query_timeout, self.rows.rows(sql, max_rows)).await.unwrap_or_else(|_| {
-            Err(format!("the query took longer than {:?}; make it read less", self.query_timeout))
-        })
+        let asked = AssertUnwindSafe(self.rows.rows(sql, max_rows)).catch_unwind();
+        match timeout(self.query_timeout, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the query ended with a panic; please report it".to_owned()),
+            Err(_) => {
+                let limit = self.query_timeout;
+                Err(format!("the query took longer than {limit:?}; make it read less"))
+            }
+        }
     }
 }
 

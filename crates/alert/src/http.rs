@@ -33,6 +33,8 @@ use crate::{
 
 /// Longest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 10;
+/// Alerts of an answer unless the request asks for another number.
+const DEFAULT_ALERTS: usize = 1_000;
 
 /// The endpoints' part of the OpenAPI description.
 #[derive(Debug, OpenApi)]
@@ -78,6 +80,8 @@ struct AlertParameters {
     /// Whether to show alerts that are silenced or explained by others; they are unless this is
     /// false.
     muted: Option<bool>,
+    /// Alerts to show at most, 1000 unless given.
+    limit: Option<usize>,
 }
 
 /// Alerts, and how the rules are doing.
@@ -85,6 +89,8 @@ struct AlertParameters {
 struct AlertsAnswer {
     /// Firing ones first, the worst and newest of them first.
     alerts: Vec<AlertRow>,
+    /// Alerts that were asked for, more of which there may be than are shown.
+    total: usize,
     /// Rules and anomalies; none for tokens that are limited to services.
     rules: Vec<RuleStatus>,
 }
@@ -163,8 +169,9 @@ async fn alerts(
         (order, std::cmp::Reverse(severity), std::cmp::Reverse(shown.alert.starts_at))
     });
     let rules = if principal.services().is_none() { snapshot.rules.clone() } else { Vec::new() };
-    let alerts = shown.into_iter().map(AlertRow::new).collect();
-    Ok(Json(AlertsAnswer { alerts, rules }))
+    let total = shown.len();
+    let alerts = shown.into_iter().take(wanted.limit).map(AlertRow::new).collect();
+    Ok(Json(AlertsAnswer { alerts, total, rules }))
 }
 
 /// The silences.
@@ -264,11 +271,12 @@ struct Wanted {
     labels: Matchers,
     fingerprint: Option<String>,
     muted: bool,
+    limit: usize,
 }
 
 impl Wanted {
     fn new(parameters: AlertParameters) -> Result<Self> {
-        let AlertParameters { state, severity, label, fingerprint, muted } = parameters;
+        let AlertParameters { state, severity, label, fingerprint, muted, limit } = parameters;
         let labels = label.map(|text| text.parse::<Matcher>()).transpose();
         let labels = labels.map_err(|message| AlertError::Parameter { name: "label", message })?;
         Ok(Self {
@@ -277,6 +285,7 @@ impl Wanted {
             labels: labels.into_iter().collect(),
             fingerprint,
             muted: muted.unwrap_or(true),
+            limit: limit.unwrap_or(DEFAULT_ALERTS),
         })
     }
 

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use thalweg_log::{Log, TopicPartition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc,
+    oneshot::{self, error::TryRecvError},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -20,6 +23,8 @@ const QUEUE: usize = 10_000;
 const BATCH: usize = 1_000;
 /// Pause after an append that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Longest wait for the log before the state is kept.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest that a notification that was given up is tried to be written.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
@@ -57,18 +62,6 @@ impl Journal {
         }
     }
 
-    /// Waits until everything taken so far is written, for `longest` at most.
-    pub(crate) async fn settled(&self, longest: Duration) {
-        let (mark, reached) = oneshot::channel();
-        let settled = async {
-            if self.entries.send(Entry::Mark(mark)).await.is_ok() {
-                let _ = reached.await;
-            }
-        };
-        // The log is away: what is written later may be written twice.
-        let _ = tokio::time::timeout(longest, settled).await;
-    }
-
     /// Writes a notification that was given up; when the log does not take it, the program's own
     /// log is all that is left of it.
     pub(crate) async fn undelivered(
@@ -89,6 +82,31 @@ impl Journal {
             let notification = notification.to_alertmanager_json(external_url);
             tracing::error!(%notification, "an undelivered notification is not in `{UNDELIVERED}`");
         }
+    }
+}
+
+/// Waits for the log before the state is kept, so that no change that is kept is missing there.
+#[derive(Default)]
+pub(crate) struct Settling {
+    /// What was waited for in vain.
+    late: Option<oneshot::Receiver<()>>,
+}
+
+impl Settling {
+    /// Waits until everything that `journal` took so far is written, for a second at most. While
+    /// the log is away it does not wait again: changes may then be written twice after a crash.
+    pub(crate) async fn settle(&mut self, journal: &Journal) {
+        if let Some(late) = &mut self.late
+            && late.try_recv() == Err(TryRecvError::Empty)
+        {
+            return;
+        }
+        let (mark, mut reached) = oneshot::channel();
+        if journal.entries.try_send(Entry::Mark(mark)).is_err() {
+            return;
+        }
+        let is_late = tokio::time::timeout(SETTLE_TIMEOUT, &mut reached).await.is_err();
+        self.late = is_late.then_some(reached);
     }
 }
 

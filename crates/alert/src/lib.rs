@@ -22,7 +22,8 @@
 //!   alert; nor does a clock that is set.
 //! * Each notification is delivered at least once, or stands in `undelivered`. After a crash it
 //!   may come twice.
-//! * A rule that cannot be evaluated is an alert itself (`RuleFailing`), and ends no alert.
+//! * A rule that cannot be evaluated is an alert itself (`RuleFailing`, pending at once and firing
+//!   after a minute), and ends no alert.
 //! * Everything is bounded: alerts of a rule, series, queues, silences, tries, and texts that
 //!   senders wrote.
 //!
@@ -85,6 +86,7 @@ mod journal;
 mod labels;
 mod matcher;
 mod meters;
+mod name;
 mod notification;
 mod number;
 mod period;
@@ -114,6 +116,7 @@ pub use inhibit::InhibitRule;
 pub use instance::{Instance, Sample, Signal, State};
 pub use labels::{ALERT_NAME, Fingerprint, Labels, SERVICE, SEVERITY};
 pub use matcher::{Matcher, Matchers};
+pub use name::Name;
 pub use notification::Notification;
 pub use number::{Count, Fraction, Positive};
 pub use period::Period;
@@ -124,7 +127,7 @@ pub use receiver::{
 pub use record::{ALERTS, UNDELIVERED, alerts_schema, undelivered_schema};
 pub use route::RouteConfig;
 pub use rows::Rows;
-pub use rule::{AlertName, Query, RuleConfig};
+pub use rule::{Query, RuleConfig};
 pub use schedule::{Day, TimeOfDay, TimeZone, WeeklyWindow};
 pub use secret::{Secret, SecretUrl};
 pub use severity::Severity;

@@ -191,6 +191,8 @@ impl JsonSchema for Matcher {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matches(text: &str, labels: &[(&str, &str)]) -> bool {
@@ -230,5 +232,21 @@ mod tests {
         assert!("a=~\"(\"".parse::<Matcher>().unwrap_err().contains("regular expression"));
         assert!("a=~\"(x{1000}){1000}\"".parse::<Matcher>().is_err());
         assert!(format!("a={}", "x".repeat(2_000)).parse::<Matcher>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_written_so_that_it_is_read_again(value in ".{0,40}") {
+            let matcher = Matcher {
+                name: "service".into(), value: value.clone(), is_negated: false, regex: None
+            };
+            let read: Matcher = matcher.to_string().parse().unwrap();
+            prop_assert_eq!(read.value, value);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,60}") {
+            let _ = text.parse::<Matcher>();
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     book::Timing,
     instance::{Sample, Signal},
     labels::{ALERT_NAME, Labels, SEVERITY},
+    name::Name,
     period::Period,
     rows,
     severity::Severity,
@@ -19,15 +20,12 @@ use crate::{
 
 /// The column whose number is an alert's value.
 const VALUE: &str = "value";
-/// Longest name of a rule or an anomaly, bytes.
-const MAX_NAME_BYTES: usize = 128;
-
 /// A rule: each row of a query is an alert.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Its name, which its alerts have as the label `alertname`.
-    pub name: AlertName,
+    pub name: Name,
     /// One SQL statement that reads. Each row is one alert: columns of text are its labels, the
     /// column `value`, a number, is its value. No row means that nothing is wrong.
     pub query: Query,
@@ -59,47 +57,16 @@ fn default_every() -> Period<1> {
     Period::secs(10)
 }
 
-/// The name of a rule or an anomaly.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
-pub struct AlertName(String);
-
 /// A query that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct Query(String);
 
-impl AlertName {
-    /// A name that is known to fit.
-    pub(crate) fn constant(name: &'static str) -> Self {
-        Self(name.to_owned())
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Query {
     /// The SQL.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl TryFrom<String> for AlertName {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        let fits = (1..=MAX_NAME_BYTES).contains(&name.len())
-            && !name.chars().any(char::is_control)
-            && name.trim() == name;
-        fits.then_some(Self(name.clone())).ok_or_else(|| {
-            format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, found {name:?}")
-        })
     }
 }
 

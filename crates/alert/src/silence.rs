@@ -12,7 +12,7 @@ use crate::{
     error::AlertError,
     labels::{Labels, SERVICE, one_line},
     matcher::Matchers,
-    rule::AlertName,
+    name::Name,
     schedule::WeeklyWindow,
 };
 
@@ -30,7 +30,7 @@ const RETENTION: TimeDelta = TimeDelta::days(5);
 #[serde(deny_unknown_fields)]
 pub struct RecurringSilence {
     /// What the alerts that it silences say they are silenced by.
-    pub name: AlertName,
+    pub name: Name,
     /// Conditions on the alerts' labels, all of which must hold.
     #[serde(rename = "match")]
     pub matchers: Matchers,

@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use crate::{
     book::Timing,
+    name::Name,
     number::{Count, Fraction, Positive},
     period::Period,
-    rule::{AlertName, Query},
+    rule::Query,
     severity::Severity,
     template::Template,
 };
@@ -22,11 +23,11 @@ const MAX_SEASON_CELLS: usize = 2_000_000;
 #[serde(deny_unknown_fields)]
 pub struct AnomalyConfig {
     /// Its name, which its alerts have as the label `alertname`.
-    pub name: AlertName,
+    pub name: Name,
     /// Name of the view.
-    pub view: AlertName,
+    pub view: Name,
     /// Name of the column, whose values must be numbers.
-    pub column: AlertName,
+    pub column: Name,
     /// Columns that tell series apart, such as `service`: each is judged by its own history, and
     /// has them as labels.
     #[serde(default)]
@@ -84,11 +85,11 @@ pub struct AnomalyConfig {
     pub max_series: Count<1, 100_000>,
     /// The column with the time that a window begins.
     #[serde(default = "default_time_column")]
-    pub time_column: AlertName,
+    pub time_column: Name,
     /// The column that says whether a row is final: only those are judged. Without a name all
     /// rows are.
     #[serde(default = "default_final_column")]
-    pub final_column: Option<AlertName>,
+    pub final_column: Option<Name>,
 }
 
 /// Which values are worth an alert.
@@ -242,12 +243,12 @@ fn default_band() -> Positive {
     Positive::of(6.0)
 }
 
-fn default_time_column() -> AlertName {
-    AlertName::constant("window_start")
+fn default_time_column() -> Name {
+    Name::constant("window_start")
 }
 
-fn default_final_column() -> Option<AlertName> {
-    Some(AlertName::constant("is_final"))
+fn default_final_column() -> Option<Name> {
+    Some(Name::constant("is_final"))
 }
 
 impl DetectorConfig {
@@ -278,6 +279,17 @@ impl AnomalyConfig {
             }
         }
         Ok(())
+    }
+
+    /// What is watched, and how, as far as what is learned depends on it.
+    pub(super) fn subject(&self) -> String {
+        let season = match &self.detector {
+            DetectorConfig::HoltWinters(config) => config.season.get(),
+            _ => 0,
+        };
+        let (detector, condition) = (self.detector.name(), &self.condition);
+        let (view, column) = (self.view.as_str(), self.column.as_str());
+        format!("{view:?} {column:?} {:?} {condition:?} {detector} {season}", self.by)
     }
 
     pub(crate) fn timing(&self) -> Timing {

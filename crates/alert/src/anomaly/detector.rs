@@ -104,19 +104,6 @@ impl Detector {
         Self { model, seen: 0, strange: 0.0, recent: VecDeque::new() }
     }
 
-    /// Whether it was made for this configuration: what it has learned is of no use for another.
-    pub(super) fn is_of(&self, config: &DetectorConfig) -> bool {
-        match (&self.model, config) {
-            (Model::RobustZ(_), DetectorConfig::RobustZ(_))
-            | (Model::Ewma(_), DetectorConfig::Ewma(_))
-            | (Model::RateOfChange(_), DetectorConfig::RateOfChange(_)) => true,
-            (Model::HoltWinters(model), DetectorConfig::HoltWinters(config)) => {
-                model.season() == config.season.get()
-            }
-            _ => false,
-        }
-    }
-
     /// Judges the value of the next window and learns from it; `skipped` windows before it had
     /// none.
     pub fn observe(&mut self, config: &AnomalyConfig, value: f64, skipped: usize) -> Verdict {

@@ -20,7 +20,7 @@ const FIRST_SEASONS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct HoltWinters {
     /// Values of the first seasons, until they are complete.
-    first: Vec<f64>,
+    first: Option<Vec<f64>>,
     level: f64,
     trend: f64,
     season: Vec<f64>,
@@ -33,15 +33,18 @@ pub(super) struct HoltWinters {
 impl HoltWinters {
     pub(super) fn new(season: usize) -> Self {
         let (level, trend, deviation) = (0.0, 0.0, 0.0);
-        Self { first: Vec::new(), level, trend, season: vec![0.0; season], place: 0, deviation }
-    }
-
-    pub(super) fn season(&self) -> usize {
-        self.season.len()
+        Self {
+            first: Some(Vec::new()),
+            level,
+            trend,
+            season: vec![0.0; season],
+            place: 0,
+            deviation,
+        }
     }
 
     fn is_learning(&self) -> bool {
-        self.first.len() < FIRST_SEASONS * self.season.len()
+        self.first.is_some()
     }
 
     pub(super) fn expect(
@@ -60,11 +63,11 @@ impl HoltWinters {
     /// Lets windows pass that had no value.
     pub(super) fn skip(&mut self, windows: usize) {
         let length = self.season.len();
-        if self.is_learning() {
+        if let Some(first) = &mut self.first {
             // The first seasons need a value in every place.
-            if let Some(last) = self.first.last().copied() {
-                let room = FIRST_SEASONS * length - 1 - self.first.len();
-                self.first.extend(std::iter::repeat_n(last, windows.min(room)));
+            if let Some(last) = first.last().copied() {
+                let room = FIRST_SEASONS * length - 1 - first.len();
+                first.extend(std::iter::repeat_n(last, windows.min(room)));
             }
             return;
         }
@@ -80,10 +83,12 @@ impl HoltWinters {
         min_deviation: f64,
         is_unusual: bool,
     ) {
-        if self.is_learning() {
-            self.first.push(value);
-            if !self.is_learning() {
-                self.begin();
+        if let Some(first) = &mut self.first {
+            first.push(value);
+            if first.len() == FIRST_SEASONS * self.season.len()
+                && let Some(first) = self.first.take()
+            {
+                self.begin(&first);
             }
             return;
         }
@@ -106,10 +111,10 @@ impl HoltWinters {
     }
 
     /// Begins from the first two seasons.
-    fn begin(&mut self) {
+    fn begin(&mut self, first: &[f64]) {
         let length = self.season.len();
         let middle = (length as f64 - 1.0) / 2.0;
-        let (one, two) = self.first.split_at(length);
+        let (one, two) = first.split_at(length);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / length as f64;
         let (mean_one, mean_two) = (mean(one), mean(two));
         self.trend = (mean_two - mean_one) / length as f64;
@@ -123,9 +128,6 @@ impl HoltWinters {
         // Each of two values is off their mean by a factor of √2 less than off the truth.
         self.deviation = errors / length as f64 * std::f64::consts::SQRT_2;
         self.level = mean_two + self.trend * middle;
-        // The length tells that learning is over; the values are of no use any more.
-        self.first.fill(0.0);
-        self.first.shrink_to_fit();
         self.place = 0;
     }
 

@@ -31,6 +31,8 @@ const UNKNOWN_LAG: TimeDelta = TimeDelta::minutes(10);
 /// What outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WatchState {
+    /// What was watched, and how: what was learned of it is of no use for anything else.
+    subject: String,
     series: Vec<(Labels, Series)>,
     /// The newest window of any series.
     newest: Option<DateTime<Utc>>,
@@ -51,17 +53,22 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(config: AnomalyConfig, state: WatchState) -> Self {
-        let WatchState { series, newest, step } = state;
-        let of_config =
-            series.into_iter().filter(|(_, series)| series.detector.is_of(&config.detector));
-        let series = of_config.collect();
+        let is_same = state.subject == config.subject();
+        let state = if is_same { state } else { WatchState::default() };
+        let WatchState { series, newest, step, .. } = state;
+        let series = series.into_iter().collect();
         Self { config, series, newest, step, lags: VecDeque::new(), left_out: 0 }
     }
 
     /// What is to outlive the process.
     pub(crate) fn state(&self) -> WatchState {
         let series = self.series.iter().map(|(key, series)| (key.clone(), series.clone()));
-        WatchState { series: series.collect(), newest: self.newest, step: self.step }
+        WatchState {
+            subject: self.config.subject(),
+            series: series.collect(),
+            newest: self.newest,
+            step: self.step,
+        }
     }
 
     /// From where the view is to be read.
@@ -400,9 +407,10 @@ mod tests {
         assert_eq!(seen(&view), 41);
         assert_eq!(view.window(&[("a", 101.0)]), [""; 0]);
 
-        // Another detector knows nothing of what this one has learned.
+        // Another detector knows nothing of what this one has learned, and begins with the past.
         config.detector = anomaly("detector: {ewma: {}}").unwrap().detector;
-        assert_eq!(Watch::new(config, view.watch.state()).series.len(), 0);
+        let other = Watch::new(config, view.watch.state());
+        assert_eq!((other.series.len(), other.newest), (0, None));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod anomaly;
 mod command;
 mod http;
+mod journal;
 mod mail;
 mod node;
 mod restart;

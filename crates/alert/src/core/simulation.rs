@@ -1,0 +1,204 @@
+//! A program that is killed anywhere, and a receiver that is slow: what holds all the same.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const YAML: &str = "
+alerts: [{name: Errors, query: SELECT, every: 1s, for: 2s, keep_firing_for: 2s}]
+alerting:
+  receivers: [{name: ops, webhook: {url: 'http://x'}}]
+  routes: [{receivers: [ops], group_by: [zone], group_wait: 3s, group_interval: 5s}]
+  max_queued_per_receiver: 2
+  restart_grace: 4s
+";
+const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A program around a core that may be killed, and a receiver that may be slow.
+struct World {
+    core: Core,
+    /// The state file.
+    disk: Vec<u8>,
+    now: DateTime<Utc>,
+    is_fresh: bool,
+    /// What the receiver believes to fire.
+    believed: BTreeSet<String>,
+    deliveries: usize,
+}
+
+/// What happens in a second.
+#[derive(Debug, Clone)]
+struct Second {
+    /// Which services fail, by bits; nothing when the query fails.
+    failing: Option<u8>,
+    is_receiver_up: bool,
+    kill: Kill,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kill {
+    Not,
+    BeforeSave,
+    AfterSave,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = DateTime::UNIX_EPOCH;
+        let core = Self::start(None, now);
+        let (disk, believed) = Default::default();
+        Self { core, disk, now, is_fresh: true, believed, deliveries: 0 }
+    }
+
+    fn start(kept: Option<Kept>, now: DateTime<Utc>) -> Core {
+        let config = serde_saphyr::from_str(YAML).unwrap();
+        Core::new(config, kept, Learned::new(), now).0
+    }
+
+    fn restart(&mut self) {
+        let kept = (!self.disk.is_empty()).then(|| serde_json::from_slice(&self.disk).unwrap());
+        self.core = Self::start(kept, self.now);
+        self.is_fresh = true;
+    }
+
+    fn second(&mut self, second: &Second) {
+        self.now += Duration::from_secs(1);
+        let elapsed = if self.is_fresh { Duration::ZERO } else { Duration::from_secs(1) };
+        self.is_fresh = false;
+        let found = second.failing.map(|bits| {
+            let is_failing = |n: &usize| bits & 1 << n != 0;
+            let samples = (0..SERVICES.len()).filter(is_failing).map(|n| Sample {
+                labels: Labels::new([
+                    (ALERT_NAME, "Errors"),
+                    ("service", SERVICES[n]),
+                    ("zone", ["x", "y"][n % 2]),
+                ]),
+                signal: Signal::Fire,
+                value: None,
+                annotations: BTreeMap::new(),
+                evidence: None,
+            });
+            Found::Samples { samples: samples.collect(), is_complete: true }
+        });
+        let found = found.ok_or("the table is gone".to_owned());
+        let (name, took) = ("Errors".to_owned(), Duration::ZERO);
+        self.core.evaluated(Evaluation { name, found, elapsed, took }, self.now);
+        self.core.tick(self.now, elapsed);
+        if second.kill == Kill::BeforeSave {
+            return self.restart();
+        }
+        self.disk = serde_json::to_vec(self.core.keep(self.now)).unwrap();
+        if second.kill == Kill::AfterSave {
+            return self.restart();
+        }
+        if second.is_receiver_up {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        for notification in self.core.outbox().cloned().collect::<Vec<_>>() {
+            for alert in &notification.alerts {
+                let name = alert.labels.to_string();
+                if alert.is_firing() {
+                    self.believed.insert(name);
+                } else {
+                    self.believed.remove(&name);
+                }
+            }
+            self.deliveries += 1;
+            self.core.finished(notification.id);
+        }
+    }
+
+    fn firing(&self) -> BTreeSet<String> {
+        let firing = self.core.alerts.iter().filter(|shown| shown.alert.is_firing());
+        firing.map(|shown| shown.alert.labels.to_string()).collect()
+    }
+
+    fn quiet(&mut self, failing: u8, seconds: usize) {
+        let second = Second { failing: Some(failing), is_receiver_up: true, kill: Kill::Not };
+        (0..seconds).for_each(|_| self.second(&second));
+    }
+}
+
+fn second() -> impl Strategy<Value = Second> {
+    let kill = prop_oneof![
+        8 => Just(Kill::Not), 1 => Just(Kill::BeforeSave), 1 => Just(Kill::AfterSave)
+    ];
+    (proptest::option::weighted(0.9, 0_u8..16), any::<bool>(), kill)
+        .prop_map(|(failing, is_receiver_up, kill)| Second { failing, is_receiver_up, kill })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens, and wherever the program is killed: once things are quiet, what the
+    /// receiver believes to fire is what fires.
+    #[test]
+    fn in_the_end_the_receiver_knows_what_fires(
+        seconds in proptest::collection::vec(second(), 0..80), last in 0_u8..16,
+    ) {
+        let mut world = World::new();
+        for second in &seconds {
+            world.second(second);
+            prop_assert!(world.core.outbox().count() <= 2);
+        }
+        world.quiet(last, 30);
+        prop_assert_eq!(world.firing().len(), last.count_ones() as usize);
+        prop_assert_eq!(&world.believed, &world.firing());
+        let told = world.deliveries;
+        world.quiet(last, 300);
+        prop_assert_eq!(world.deliveries, told, "nothing is told of twice");
+    }
+
+    /// While what is wrong stays wrong, restarts neither end alerts nor tell of them again.
+    #[test]
+    fn restarts_do_not_make_alerts_flap(kills in proptest::collection::vec(any::<bool>(), 60)) {
+        let mut world = World::new();
+        world.quiet(0b0101, 20);
+        prop_assert_eq!(world.firing().len(), 2);
+        let told = world.deliveries;
+        for kill in kills {
+            if kill {
+                world.restart();
+                // The tables catch up.
+                world.quiet(0, 3);
+            }
+            world.quiet(0b0101, 1);
+            prop_assert_eq!(world.firing().len(), 2);
+        }
+        prop_assert_eq!(world.deliveries, told);
+    }
+}
+
+#[test]
+fn a_rule_that_fails_becomes_an_alert_and_ends_none() {
+    let mut world = World::new();
+    world.quiet(0b0001, 10);
+    let failing = Second { failing: None, is_receiver_up: true, kill: Kill::Not };
+    (0..60).for_each(|_| world.second(&failing));
+    assert_eq!(world.firing().len(), 1, "it may be over in a moment");
+    (0..20).for_each(|_| world.second(&failing));
+    let firing: Vec<String> = world.firing().into_iter().collect();
+    assert_eq!(firing.len(), 2, "{firing:?}");
+    assert!(firing[1].contains("RuleFailing") && firing[1].contains("rule=\"Errors\""));
+    assert_eq!(world.core.snapshot().rules[0].error.as_deref(), Some("the table is gone"));
+    world.quiet(0b0001, 20);
+    assert_eq!(world.firing().len(), 1);
+    assert_eq!(world.believed, world.firing());
+}
+
+#[test]
+fn a_rule_that_is_not_evaluated_any_more_becomes_an_alert() {
+    let mut world = World::new();
+    world.quiet(0, 10);
+    for (minutes, firing) in [(5, 0), (2, 0), (1, 1)] {
+        world.core.tick(world.now, Duration::from_secs(60) * minutes);
+        assert_eq!(world.firing().len(), firing, "after {minutes} more minutes");
+    }
+    world.quiet(0, 10);
+    assert_eq!(world.firing().len(), 0);
+}
