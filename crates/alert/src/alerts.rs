@@ -38,6 +38,8 @@ const LEARNED_FILE: &str = "detectors.json";
 const TICK: Duration = Duration::from_millis(500);
 /// How often what detectors learned, and for how long conditions hold, is written.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Pause after the state could not be written.
+const SAVE_RETRY: Duration = Duration::from_secs(5);
 /// Messages to the core that wait.
 const QUEUE: usize = 256;
 
@@ -127,6 +129,7 @@ impl Alerts {
             learned,
             snapshot: snapshot.clone(),
             last_saved: Instant::now(),
+            save_after: Instant::now(),
             is_changed: false,
         };
         keeper.record(ended);
@@ -187,6 +190,8 @@ struct Keeper {
     /// Notifications that are not in their receivers' queues yet.
     unsent: Vec<Arc<Notification>>,
     last_saved: Instant,
+    /// Not before this is it tried to write the state.
+    save_after: Instant,
     /// Whether something happened that must not be forgotten.
     is_changed: bool,
 }
@@ -289,8 +294,8 @@ impl Keeper {
         self.is_changed |= !notifications.is_empty();
         self.unsent.extend(notifications.into_iter().map(Arc::new));
         let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
-        if self.is_changed || is_due {
-            // It is tried again with the next tick; people are told all the same.
+        if (self.is_changed || is_due) && Instant::now() >= self.save_after {
+            // It is tried again later; people are told all the same.
             let _ = self.save(is_due).await;
         }
         self.dispatch();
@@ -317,6 +322,8 @@ impl Keeper {
         match &written {
             Ok(()) => self.is_changed = false,
             Err(error) => {
+                self.save_after = Instant::now() + SAVE_RETRY;
+                self.is_changed = true;
                 meters::state_not_written();
                 tracing::error!(%error, "the alerts' state cannot be written");
             }

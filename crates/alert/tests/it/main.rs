@@ -5,6 +5,7 @@
 
 mod anomaly;
 mod command;
+mod disk;
 mod http;
 mod journal;
 mod mail;

@@ -213,3 +213,27 @@ async fn a_token_is_sent_and_read_anew_for_each_message() {
     assert!(["Bearer first", "Bearer second"].contains(&&*sent(1)));
     alerts.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_is_told_of_the_cause_and_not_of_what_it_explains() {
+    let (server, address) = Server::start(&[]).await;
+    let (disk, table) = (Disk::new(), Table::of(&[("payment", 0.5)]));
+    let yaml = format!(
+        "alerts:\n  - {{name: Down, query: SELECT, every: 1s, severity: critical}}\n  \
+         - {{name: Slow, query: SELECT, every: 1s}}\n\
+         alerting:\n  receivers: [{{name: chat, slack: {{url: 'http://{address}/hook'}}}}]\n  \
+         routes: [{{receivers: [chat], group_by: [], group_wait: 1s}}]\n  \
+         inhibit: [{{source: [severity=critical], target: [severity=warning], equal: [service]}}]\n"
+    );
+    let alerts = disk.start(&yaml, &table).await;
+    let message = server.wait_for(1).await[0].body.clone();
+    assert_eq!(message["text"], "*[FIRING:1] Down*");
+    let attachments = message["attachments"].as_array().unwrap();
+    assert_eq!(attachments.len(), 1);
+    let text = attachments[0]["text"].as_str().unwrap();
+    assert!(text.contains("service=\"payment\""), "{text}");
+    let snapshot = alerts.snapshot();
+    let slow = snapshot.alerts.iter().find(|shown| shown.alert.name() == "Slow").unwrap();
+    assert_eq!((slow.alert.state, slow.inhibited_by.len()), (State::Firing, 1));
+    alerts.stop().await;
+}
