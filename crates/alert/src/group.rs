@@ -98,11 +98,6 @@ impl Groups {
         notifications
     }
 
-    /// Number of groups.
-    pub fn len(&self) -> usize {
-        self.groups.len()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
