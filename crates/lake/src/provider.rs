@@ -1,20 +1,23 @@
 //! The table as DataFusion sees it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as QueryResult};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use thalweg_log::LogError;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use thalweg_log::{LogError, Offset, TopicPartition};
 
 use crate::error::LakeError;
 use crate::scan;
@@ -66,12 +69,7 @@ impl TableProvider for LakeTable {
             inputs.push(scan_foreign(foreign.as_ref(), session, &schema, filters, limit).await?);
         } else {
             let files = scan::prune(predicate.as_deref(), &table.schema, &snapshot.files)?;
-            let groups = balanced(files, session.config().target_partitions());
-            if !groups.is_empty() {
-                let columns = Some(columns.to_vec());
-                let files = scan::plan(session, table, &snapshot, groups, columns, limit, None)?;
-                inputs.push(files);
-            }
+            inputs.extend(scan_files(table, session, &snapshot, files, &columns, limit)?);
         }
         if !tails.is_empty() {
             let table = Arc::clone(table);
@@ -84,6 +82,52 @@ impl TableProvider for LakeTable {
         }
         UnionExec::try_new(inputs)
     }
+}
+
+impl LakeTable {
+    /// The rows of `columns` that are committed, in any order, and the offsets behind them: what
+    /// the topics have from there on is not among the rows.
+    ///
+    /// # Errors
+    /// A column is missing, or the files cannot be read.
+    pub async fn committed(
+        &self,
+        session: &SessionContext,
+        columns: &[String],
+    ) -> QueryResult<(BTreeMap<TopicPartition, Offset>, SendableRecordBatchStream)> {
+        let (table, state) = (&self.table, session.state());
+        let snapshot = table.snapshots.current();
+        let columns = columns.iter().map(|name| table.schema.index_of(name));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let schema = Arc::new(table.schema.project(&columns)?);
+        let plan = match &snapshot.foreign {
+            Some(foreign) => {
+                Some(scan_foreign(foreign.as_ref(), &state, &schema, &[], None).await?)
+            }
+            None => scan_files(table, &state, &snapshot, snapshot.files.clone(), &columns, None)?,
+        };
+        let plan = plan.unwrap_or_else(|| Arc::new(EmptyExec::new(schema)));
+        let rows = execute_stream(plan, session.task_ctx())?;
+        Ok((snapshot.offsets.clone(), rows))
+    }
+}
+
+/// A scan of files, if there are any.
+fn scan_files(
+    table: &Arc<Table>,
+    session: &dyn Session,
+    snapshot: &Arc<Snapshot>,
+    files: Vec<Arc<DataFile>>,
+    columns: &[usize],
+    limit: Option<usize>,
+) -> QueryResult<Option<Arc<dyn ExecutionPlan>>> {
+    let groups = balanced(files, session.config().target_partitions());
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let columns = Some(columns.to_vec());
+    let files = scan::plan(session, table, snapshot, groups, columns, limit, None)?;
+    Ok(Some(files))
 }
 
 /// A version of the table and all rows the log has behind it.

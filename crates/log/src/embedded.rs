@@ -11,12 +11,12 @@ use std::{
 
 use arrow::array::{ArrayRef, RecordBatch};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
 use crate::{
     Log,
-    config::{LogConfig, RetentionConfig},
+    config::{LogConfig, RetentionConfig, TopicConfig},
     entry::EncodedBatch,
     error::{LogError, Result, io_error},
     groups::Groups,
@@ -44,12 +44,14 @@ const LOCK_FILE: &str = "lock";
 ///
 /// Needs a Tokio runtime around its futures. Dropping it closes it.
 pub struct EmbeddedLog {
+    config: LogConfig,
+    cache_budget: Arc<CacheBudget>,
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
 }
 
 struct Shared {
-    topics: BTreeMap<String, Topic>,
+    topics: RwLock<BTreeMap<String, Arc<Topic>>>,
     groups: Arc<Groups>,
 }
 
@@ -60,7 +62,8 @@ struct Topic {
 
 /// What ends when the log is closed.
 struct Running {
-    writers: Vec<JoinHandle<()>>,
+    /// By topic.
+    writers: BTreeMap<String, Vec<JoinHandle<()>>>,
     retention: JoinHandle<()>,
     /// Dropped to end the retention thread.
     stop_retention: mpsc::Sender<()>,
@@ -85,46 +88,102 @@ impl EmbeddedLog {
         let mut report = RecoveryReport::default();
         let cache_budget = CacheBudget::new(config.tail_cache_bytes);
         let mut topics = BTreeMap::new();
-        let mut writers = vec![];
+        let mut writers = BTreeMap::new();
         for topic in &config.topics {
-            let topic_directory = directory.join(&topic.name);
-            fs::create_dir_all(&topic_directory).map_err(io_error(topic_directory.display()))?;
-            check_partitions(&topic_directory, topic.partitions)?;
-            let name: Arc<str> = topic.name.as_str().into();
-            let mut partitions = vec![];
-            for number in 0..topic.partitions {
-                let at = TopicPartition::new(Arc::clone(&name), number);
-                let committed = groups.of_partition(&at).iter().map(|(_, offset)| *offset).max();
-                let recovered = recover(
-                    &topic_directory.join(number.to_string()),
-                    &at,
-                    committed.unwrap_or(0),
-                    &mut report,
-                )?;
-                let partition =
-                    Arc::new(Partition::new(at, recovered.segments, Arc::clone(&cache_budget)));
-                let segment_bytes = config.segment_bytes;
-                writers.push(Writer::new(Arc::clone(&partition), recovered.active, segment_bytes));
-                partitions.push(partition);
-            }
-            sync_directory(&topic_directory).map_err(io_error(topic_directory.display()))?;
-            let retention = topic.retention.as_ref().unwrap_or(&config.retention).clone();
-            topics.insert(topic.name.clone(), Topic { retention, partitions });
+            let (opened, of_topic) =
+                open_topic(&config, topic, &groups, &cache_budget, &mut report)?;
+            topics.insert(topic.name.clone(), Arc::new(opened));
+            writers.insert(topic.name.clone(), of_topic);
         }
         sync_directory(directory).map_err(io_error(directory.display()))?;
-        let shared = Arc::new(Shared { topics, groups });
+        let shared = Arc::new(Shared { topics: RwLock::new(topics), groups });
         let interval = Duration::from_secs(config.retention_interval_secs);
         let running = Running::start(writers, Arc::clone(&shared), interval, lock)?;
-        Ok((Self { shared, running: Mutex::new(Some(running)) }, report))
+        Ok((Self { config, cache_budget, shared, running: Mutex::new(Some(running)) }, report))
+    }
+
+    /// Opens a further topic, creating it if need be; one that is open already is left as it is.
+    /// Blocks for the disk, as [`EmbeddedLog::open`] does.
+    ///
+    /// # Errors
+    /// [`LogError::Config`], [`LogError::Io`], [`LogError::Unavailable`] once the log is closed.
+    pub fn create_topic(&self, topic: &TopicConfig) -> Result<RecoveryReport> {
+        let mut running = self.running.lock();
+        let mut report = RecoveryReport::default();
+        let Some(running) = running.as_mut() else {
+            let at = TopicPartition::new(topic.name.as_str(), 0);
+            return Err(LogError::Unavailable { at, reason: "the log is closed".into() });
+        };
+        if self.shared.topics.read().contains_key(&topic.name) {
+            return Ok(report);
+        }
+        let alone = LogConfig { topics: vec![topic.clone()], ..self.config.clone() };
+        alone.validate()?;
+        let (groups, budget) = (&self.shared.groups, &self.cache_budget);
+        let (opened, writers) = open_topic(&self.config, topic, groups, budget, &mut report)?;
+        let directory = &self.config.directory;
+        sync_directory(directory).map_err(io_error(directory.display()))?;
+        running.writers.insert(topic.name.clone(), start_writers(writers)?);
+        self.shared.topics.write().insert(topic.name.clone(), Arc::new(opened));
+        Ok(report)
+    }
+
+    /// Removes a topic with everything in it, also one that is on disk only. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`], [`LogError::Io`].
+    pub fn remove_topic(&self, name: &str) -> Result<()> {
+        let mut running = self.running.lock();
+        let directory = self.config.directory.join(name);
+        if !self.topics_on_disk()?.iter().any(|topic| topic == name) {
+            return Err(LogError::UnknownTopic(name.to_owned()));
+        }
+        if let Some(topic) = self.shared.topics.write().remove(name) {
+            topic.partitions.iter().for_each(|partition| partition.queue.close());
+        }
+        let writers = running.as_mut().and_then(|running| running.writers.remove(name));
+        for thread in writers.into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!(topic = name, "a thread of the log panicked");
+            }
+        }
+        self.shared.groups.forget_topic(name)?;
+        fs::remove_dir_all(&directory).map_err(io_error(directory.display()))
+    }
+
+    /// Names of all topics on disk, those that are not open among them.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn topics_on_disk(&self) -> Result<Vec<String>> {
+        let directory = &self.config.directory;
+        let entries = fs::read_dir(directory).map_err(io_error(directory.display()))?;
+        let mut topics = vec![];
+        for entry in entries {
+            let entry = entry.map_err(io_error(directory.display()))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                topics.push(name);
+            }
+        }
+        Ok(topics)
+    }
+
+    /// Names of all consumer groups.
+    pub fn groups(&self) -> Vec<String> {
+        self.shared.groups.names()
     }
 
     /// Writes what is queued and closes the log: appends are refused from now on, tailing
     /// streams end. Blocks until the disk has it. The next [`EmbeddedLog::open`] is quick.
     pub fn close(&self) {
         let Some(running) = self.running.lock().take() else { return };
-        self.shared.partitions().for_each(|partition| partition.queue.close());
+        for topic in self.shared.topics.read().values() {
+            topic.partitions.iter().for_each(|partition| partition.queue.close());
+        }
         drop(running.stop_retention);
-        for thread in running.writers.into_iter().chain([running.retention]) {
+        for thread in running.writers.into_values().flatten().chain([running.retention]) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");
             }
@@ -159,48 +218,76 @@ impl Drop for EmbeddedLog {
 
 impl Running {
     fn start(
-        writers: Vec<Writer>,
+        writers: BTreeMap<String, Vec<Writer>>,
         shared: Arc<Shared>,
         interval: Duration,
         lock: File,
     ) -> Result<Self> {
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new()
-                .name(name.into())
-                .spawn(work)
-                .map_err(io_error("starting a thread"))
-        };
         let (stop_retention, stopped) = mpsc::channel();
-        let writers = writers
-            .into_iter()
-            .map(|writer| spawn("log-writer", Box::new(move || writer.run())))
-            .collect::<Result<_>>()?;
+        let writers = writers.into_iter().map(|(topic, of)| Ok((topic, start_writers(of)?)));
+        let writers = writers.collect::<Result<_>>()?;
         let retain = move || {
             while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
                 shared.apply_retention(unix_millis());
             }
         };
-        let retention = spawn("log-retention", Box::new(retain))?;
+        let retention = spawn("log-retention", retain)?;
         Ok(Self { writers, retention, stop_retention, lock })
     }
 }
 
+fn start_writers(writers: Vec<Writer>) -> Result<Vec<JoinHandle<()>>> {
+    writers.into_iter().map(|writer| spawn("log-writer", move || writer.run())).collect()
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(io_error("starting a thread"))
+}
+
+/// Opens a topic's partitions; their writers are yet to be started.
+fn open_topic(
+    config: &LogConfig,
+    topic: &TopicConfig,
+    groups: &Groups,
+    cache_budget: &Arc<CacheBudget>,
+    report: &mut RecoveryReport,
+) -> Result<(Topic, Vec<Writer>)> {
+    let directory = config.directory.join(&topic.name);
+    fs::create_dir_all(&directory).map_err(io_error(directory.display()))?;
+    check_partitions(&directory, topic.partitions)?;
+    let name: Arc<str> = topic.name.as_str().into();
+    let (mut partitions, mut writers) = (vec![], vec![]);
+    for number in 0..topic.partitions {
+        let at = TopicPartition::new(Arc::clone(&name), number);
+        let committed = groups.of_partition(&at).iter().map(|(_, offset)| *offset).max();
+        let place = directory.join(number.to_string());
+        let recovered = recover(&place, &at, committed.unwrap_or(0), report)?;
+        let partition = Partition::new(at, recovered.segments, Arc::clone(cache_budget));
+        let partition = Arc::new(partition);
+        writers.push(Writer::new(Arc::clone(&partition), recovered.active, config.segment_bytes));
+        partitions.push(partition);
+    }
+    sync_directory(&directory).map_err(io_error(directory.display()))?;
+    let retention = topic.retention.as_ref().unwrap_or(&config.retention).clone();
+    Ok((Topic { retention, partitions }, writers))
+}
+
 impl Shared {
-    fn topic(&self, name: &str) -> Result<&Topic> {
-        self.topics.get(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))
+    fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        let topic = self.topics.read().get(name).map(Arc::clone);
+        topic.ok_or_else(|| LogError::UnknownTopic(name.to_owned()))
     }
 
-    fn partition(&self, at: &TopicPartition) -> Result<&Arc<Partition>> {
-        let partitions = &self.topic(&at.topic)?.partitions;
-        partitions.get(at.partition as usize).ok_or_else(|| LogError::UnknownPartition(at.clone()))
-    }
-
-    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        self.topics.values().flat_map(|topic| &topic.partitions)
+    fn partition(&self, at: &TopicPartition) -> Result<Arc<Partition>> {
+        let topic = self.topic(&at.topic)?;
+        let partition = topic.partitions.get(at.partition as usize).map(Arc::clone);
+        partition.ok_or_else(|| LogError::UnknownPartition(at.clone()))
     }
 
     fn apply_retention(&self, now_unix_millis: i64) {
-        for topic in self.topics.values() {
+        let topics: Vec<_> = self.topics.read().values().map(Arc::clone).collect();
+        for topic in topics {
             for partition in &topic.partitions {
                 let groups = self.groups.of_partition(&partition.at);
                 partition.apply_retention(now_unix_millis, &topic.retention, &groups);
@@ -245,12 +332,12 @@ impl Log for EmbeddedLog {
         from: Offset,
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<Vec<Entry>>> {
-        async move { read(self.shared.partition(&at)?, from, max_bytes).await }.boxed()
+        async move { read(&self.shared.partition(&at)?, from, max_bytes).await }.boxed()
     }
 
     fn tail(&self, at: TopicPartition, from: Offset) -> BoxStream<'static, Result<Entry>> {
         match self.shared.partition(&at) {
-            Ok(partition) => tail(Arc::clone(partition), from).boxed(),
+            Ok(partition) => tail(partition, from).boxed(),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
     }
@@ -261,7 +348,7 @@ impl Log for EmbeddedLog {
 
     fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>> {
         async move {
-            let partition = Arc::clone(self.shared.partition(&at)?);
+            let partition = self.shared.partition(&at)?;
             blocking(move || partition.offset_at(unix_millis)).await
         }
         .boxed()
@@ -274,7 +361,6 @@ impl Log for EmbeddedLog {
             if offset > partition.offsets().end {
                 return Err(partition.out_of_range(offset));
             }
-            let partition = Arc::clone(partition);
             let groups = Arc::clone(&self.shared.groups);
             blocking(move || {
                 groups.commit(&group, &at, offset)?;

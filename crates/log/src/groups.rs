@@ -83,6 +83,20 @@ impl Groups {
         })
     }
 
+    /// Forgets what all groups have read of `topic`.
+    pub(crate) fn forget_topic(&self, topic: &str) -> Result<()> {
+        self.change(|offsets| {
+            for topics in offsets.values_mut() {
+                topics.remove(topic);
+            }
+            offsets.retain(|_, topics| !topics.is_empty());
+        })
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.durable.lock().offsets.keys().cloned().collect()
+    }
+
     /// Offset last committed durably by `group`.
     pub(crate) fn committed(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
         offset_in(self.durable.lock().offsets.get(group)?, at)

@@ -67,7 +67,7 @@ use futures::{future::BoxFuture, stream::BoxStream};
 /// A log of topics and partitions.
 ///
 /// The seam between the embedded log and a broker: no method speaks of files.
-/// Topics are declared when a log is opened, with their partition counts.
+/// Topics and their numbers of partitions are declared to the log, not through this trait.
 pub trait Log: Send + Sync + 'static {
     /// Number of partitions of `topic`.
     ///

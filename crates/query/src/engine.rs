@@ -1,6 +1,6 @@
 //! The engine: tables, threads and limits shared by every way of asking.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -15,8 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::QueryConfig;
-use crate::session::Sessions;
+use crate::session::{Functions, Sessions};
 use crate::sight::Sight;
+use crate::view_statement::ViewStatements;
 use crate::{QueryError, View};
 
 /// A table and the name queries know it by.
@@ -35,7 +36,7 @@ pub struct NamedTable {
 /// It ends when the process stops.
 pub type LiveLogs = Arc<dyn Fn() -> BoxStream<'static, RecordBatch> + Send + Sync>;
 
-/// Answers queries over a fixed set of tables.
+/// Answers queries over tables.
 ///
 /// Queries run on threads of their own, so that taking in events never waits for them, and share
 /// one budget of memory, of spill space and of queries at once.
@@ -46,14 +47,15 @@ pub struct QueryEngine {
     running: Arc<Semaphore>,
     tailers: Arc<Semaphore>,
     live: LiveLogs,
+    views: OnceLock<Weak<dyn ViewStatements>>,
     stopping: CancellationToken,
     /// Taken only when the engine is dropped.
     runtime: Option<Runtime>,
 }
 
 impl QueryEngine {
-    /// Builds an engine over `tables` and the files that `config` names; what is asked is left in
-    /// `audit`.
+    /// Builds an engine over `tables` and the files that `config` names, in whose queries
+    /// `functions` are known; what is asked is left in `audit`.
     ///
     /// # Errors
     /// [`QueryError::Table`] when a file is missing or cannot be read as its format, or when two
@@ -61,12 +63,13 @@ impl QueryEngine {
     pub async fn new(
         config: QueryConfig,
         tables: Vec<NamedTable>,
+        functions: Functions,
         live: LiveLogs,
         audit: Audit,
     ) -> Result<Arc<Self>, QueryError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = config.threads.unwrap_or_else(cores).max(1);
-        let sessions = Sessions::open(&config, threads, tables).await?;
+        let sessions = Sessions::open(&config, threads, tables, functions).await?;
         show_limits(&config);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
@@ -77,6 +80,7 @@ impl QueryEngine {
         Ok(Arc::new(Self {
             running: Arc::new(Semaphore::new(config.max_running_queries)),
             tailers: Arc::new(Semaphore::new(config.max_tailers)),
+            views: OnceLock::new(),
             stopping: CancellationToken::new(),
             runtime: Some(runtime),
             config,
@@ -84,6 +88,34 @@ impl QueryEngine {
             audit,
             live,
         }))
+    }
+
+    /// Adds a table, for queries that begin from now on.
+    ///
+    /// # Errors
+    /// [`QueryError::Table`] when there is one of that name.
+    pub fn add_table(&self, table: NamedTable) -> Result<(), QueryError> {
+        self.sessions.add(table)
+    }
+
+    /// Removes a table; queries that are running go on with it.
+    pub fn remove_table(&self, name: &str) {
+        self.sessions.remove(name);
+    }
+
+    /// Whether there is a table of that name.
+    pub fn has_table(&self, name: &str) -> bool {
+        self.sessions.has(name)
+    }
+
+    /// Says who carries out `CREATE VIEW` and `DROP VIEW`; without that, they are refused. Only
+    /// the first call has an effect.
+    pub fn set_view_statements(&self, views: Weak<dyn ViewStatements>) {
+        let _ = self.views.set(views);
+    }
+
+    pub(crate) fn view_statements(&self) -> Option<Arc<dyn ViewStatements>> {
+        self.views.get().and_then(Weak::upgrade)
     }
 
     /// Limits and files the engine was built with.

@@ -8,7 +8,8 @@
 //! GET  /api/v1/logs/tail ◀─ live rows      QueryEngine: what all views share
 //! ```
 //!
-//! Every statement passes one gate that lets only reading through, and every query runs on the
+//! Every statement passes one gate that lets only reading through, but for those about continuous
+//! views, which others carry out ([`ViewStatements`]); every query runs on the
 //! engine's own threads within one budget of memory, disk, time and queries at once. Answers are
 //! written while rows are computed; a client that leaves, or reads slowly, stops or pauses its
 //! query.
@@ -36,6 +37,7 @@ mod sight;
 mod tail;
 mod traces;
 mod view;
+mod view_statement;
 mod when;
 pub mod wire;
 
@@ -43,4 +45,6 @@ pub use config::{FileFormat, FileTableConfig, QueryConfig};
 pub use engine::{LiveLogs, NamedTable, QueryEngine};
 pub use error::{Position, QueryError};
 pub use run::{Limits, RunningQuery};
+pub use session::{Functions, planning_session};
 pub use view::View;
+pub use view_statement::{ViewDefinition, ViewStatements};

@@ -36,9 +36,18 @@ const MAX_SESSIONS: usize = 64;
 pub(crate) struct Sessions {
     threads: usize,
     runtime: Arc<RuntimeEnv>,
-    tables: Vec<NamedTable>,
-    made: Mutex<HashMap<Sight, SessionContext>>,
+    functions: Functions,
+    state: Mutex<State>,
 }
+
+/// The tables, and the sessions that show them.
+struct State {
+    tables: Vec<NamedTable>,
+    made: HashMap<Sight, SessionContext>,
+}
+
+/// Makes further functions known to a session.
+pub type Functions = fn(&SessionContext);
 
 impl Sessions {
     /// Sessions with `tables` and the files of `config`.
@@ -46,6 +55,7 @@ impl Sessions {
         config: &QueryConfig,
         threads: usize,
         mut tables: Vec<NamedTable>,
+        functions: Functions,
     ) -> Result<Self, QueryError> {
         let runtime = Arc::new(
             RuntimeEnvBuilder::new()
@@ -74,34 +84,58 @@ impl Sessions {
             tables.push(NamedTable { name: file.name.clone(), provider, is_for_admins: false });
         }
         refuse_twice(&tables)?;
-        let sessions = Self { threads, runtime, tables, made: Mutex::default() };
+        let state = Mutex::new(State { tables, made: HashMap::new() });
+        let sessions = Self { threads, runtime, functions, state };
         sessions.of(&Sight::Everything)?;
         Ok(sessions)
     }
 
+    /// Adds a table to all sessions. Queries that are running do not notice.
+    pub(crate) fn add(&self, table: NamedTable) -> Result<(), QueryError> {
+        let mut state = self.state.lock();
+        if state.tables.iter().any(|other| other.name == table.name) {
+            return Err(taken(&table.name));
+        }
+        state.tables.push(table);
+        state.made.clear();
+        Ok(())
+    }
+
+    /// Removes a table from all sessions, if it is there. Queries that are running do not notice.
+    pub(crate) fn remove(&self, name: &str) {
+        let mut state = self.state.lock();
+        state.tables.retain(|table| table.name != name);
+        state.made.clear();
+    }
+
+    /// Whether there is a table of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.state.lock().tables.iter().any(|table| table.name == name)
+    }
+
     /// The session that shows `sight`.
     pub(crate) fn of(&self, sight: &Sight) -> Result<SessionContext, QueryError> {
-        let mut made = self.made.lock();
-        if let Some(session) = made.get(sight) {
+        let mut state = self.state.lock();
+        if let Some(session) = state.made.get(sight) {
             return Ok(session.clone());
         }
-        if made.len() >= MAX_SESSIONS {
-            made.clear();
+        if state.made.len() >= MAX_SESSIONS {
+            state.made.clear();
         }
-        let session = self.make(sight)?;
-        made.insert(sight.clone(), session.clone());
+        let session = self.make(sight, &state.tables)?;
+        state.made.insert(sight.clone(), session.clone());
         Ok(session)
     }
 
-    fn make(&self, sight: &Sight) -> Result<SessionContext, QueryError> {
+    fn make(&self, sight: &Sight, tables: &[NamedTable]) -> Result<SessionContext, QueryError> {
         let config = session_config(self.threads);
         let mut context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
         pg_functions::register(&context);
         // After the catalog, which rebuilds the session's state.
-        datafusion_functions_json::register_all(&mut context)?;
-        percentile::register(&context);
-        for table in &self.tables {
+        register_functions(&mut context)?;
+        (self.functions)(&context);
+        for table in tables {
             if let Some(provider) = sight.table(table) {
                 context.register_table(table.name.as_str(), provider)?;
             }
@@ -114,6 +148,22 @@ impl Sessions {
         let spilled = self.runtime.disk_manager.used_disk_space();
         (self.runtime.memory_pool.reserved(), spilled)
     }
+}
+
+/// A session with the functions of queries and no tables, for plans that are computed elsewhere.
+///
+/// # Errors
+/// [`QueryError::Internal`] when the session cannot be made.
+pub fn planning_session() -> Result<SessionContext, QueryError> {
+    let mut context = SessionContext::new_with_config(session_config(1));
+    register_functions(&mut context)?;
+    Ok(context)
+}
+
+fn register_functions(context: &mut SessionContext) -> Result<(), QueryError> {
+    datafusion_functions_json::register_all(context)?;
+    percentile::register(context);
+    Ok(())
 }
 
 fn session_config(threads: usize) -> SessionConfig {
@@ -135,11 +185,13 @@ fn refuse_twice(tables: &[NamedTable]) -> Result<(), QueryError> {
     let mut names = HashSet::new();
     match tables.iter().find(|table| !names.insert(table.name.as_str())) {
         None => Ok(()),
-        Some(NamedTable { name, .. }) => {
-            let reason = "the name is taken by another table; choose another name".to_owned();
-            Err(QueryError::Table { name: name.clone(), reason })
-        }
+        Some(NamedTable { name, .. }) => Err(taken(name)),
     }
+}
+
+fn taken(name: &str) -> QueryError {
+    let reason = "the name is taken by another table; choose another name".to_owned();
+    QueryError::Table { name: name.to_owned(), reason }
 }
 
 async fn register_file(

@@ -14,6 +14,7 @@ use thalweg_access::{Asker, Record};
 use crate::engine::{QueryEngine, json_values_as_text};
 use crate::run::{Limits, RunningQuery, count};
 use crate::sight::Sight;
+use crate::view_statement::{ViewStatement, said};
 use crate::{QueryError, read_only};
 
 /// The engine as one asker sees it: the tables and rows it may read, and nothing that tells of
@@ -41,7 +42,7 @@ impl View {
         &self.engine
     }
 
-    /// Answers one SQL statement.
+    /// Answers one SQL statement, or carries out one about continuous views.
     ///
     /// # Errors
     /// See [`QueryError`]; errors met after the first rows come out of the returned query.
@@ -49,7 +50,10 @@ impl View {
         let record = self.record(sql);
         let dialect = self.context.state().config_options().sql_parser.dialect;
         let statement = self.context.state().sql_to_statement(sql, &dialect)?;
-        let plan = self.plan(statement).await?;
+        let plan = match ViewStatement::of(&statement)? {
+            Some(statement) => said(&statement.run(&self.engine, &self.asker).await?)?,
+            None => self.plan(statement).await?,
+        };
         self.run(plan, limits, record).await
     }
 

@@ -16,6 +16,9 @@ pub struct StreamConfig {
     /// says it.
     #[serde(skip)]
     pub directory: PathBuf,
+    /// Whether the views that every server has are kept: health of services, and what looks like
+    /// an attack.
+    pub builtin_views: bool,
     /// How often a view makes durable what it has computed and emits what is complete. What an
     /// event changes is seen, in alerts too, this much later at most.
     pub checkpoint_interval_ms: u64,
@@ -34,6 +37,7 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             directory: "data/stream".into(),
+            builtin_views: true,
             checkpoint_interval_ms: 1_000,
             gather_bytes: 64 << 20,
             resident_bytes: 64 << 20,

@@ -21,6 +21,6 @@ pub struct History {
 /// Where views get the history of their streams from: a seam, for streams know no tables.
 #[async_trait]
 pub trait Histories: Send + Sync + 'static {
-    /// Opens the history of `stream`.
-    async fn open(&self, stream: &str) -> Result<History>;
+    /// Opens the history of `stream`, of which `columns` are read.
+    async fn open(&self, stream: &str, columns: &[String]) -> Result<History>;
 }

@@ -19,6 +19,7 @@
 //! [`Views`] maintains any number of them; each is a [`ViewTable`] to query, and a topic to read.
 
 mod aggregation;
+mod builtin;
 mod codec;
 mod config;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod views;
 mod watermark;
 mod window;
 
+pub use builtin::builtin_views;
 pub use config::{Emit, Late, StreamConfig, ViewConfig, ViewName, ViewOptions};
 pub use error::{Result, StreamError};
 pub use functions::register as register_functions;
@@ -47,4 +49,5 @@ pub use history::{Histories, History};
 pub use late::{LATE_EVENTS, late_schema};
 pub use stream::Stream;
 pub use table::ViewTable;
+pub use view::consumer_group;
 pub use views::{Planned, Views};

@@ -12,7 +12,7 @@ use arrow::datatypes::Int64Type;
 
 use crate::aggregation::{Aggregation, Groups, Results};
 use crate::error::Result;
-use crate::store::{Changes, PartialKey, Store};
+use crate::store::{Changes, PartialKey, Pinned, Store};
 use crate::window::Window;
 
 /// All sessions share one place, for two of them may yet become one.
@@ -242,11 +242,11 @@ impl OpenWindows {
     }
 
     /// The open windows as they are now.
-    pub(crate) fn snapshot(&self, store: &Arc<Store>) -> Open {
+    pub(crate) fn snapshot(&self, store: &Store) -> Open {
         Open {
             aggregation: Arc::clone(&self.aggregation),
             windows: self.windows.values().cloned().collect(),
-            store: Arc::clone(store),
+            stored: store.pin(),
         }
     }
 }
@@ -255,18 +255,15 @@ impl OpenWindows {
 pub(crate) struct Open {
     aggregation: Arc<Aggregation>,
     windows: Vec<Vec<Partial>>,
-    store: Arc<Store>,
+    stored: Pinned,
 }
 
 impl Open {
     /// Results so far, a batch a window.
-    ///
-    /// # Errors
-    /// A partial state that was not held in memory may be gone, once a later checkpoint was made.
     pub(crate) fn results(&self) -> Result<Vec<Results>> {
         let state = |partial: &Partial| match &partial.resident {
             Some(state) => Ok(state.clone()),
-            None => self.store.partial(partial.key),
+            None => self.stored.partial(partial.key),
         };
         let results = |partials: &Vec<Partial>| {
             Ok(merge(&self.aggregation, partials.iter().map(state))?.into_results()?)

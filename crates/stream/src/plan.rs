@@ -82,10 +82,16 @@ impl Plan {
         })
     }
 
+    /// Names of the columns read of the stream.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        let read = self.columns.iter().collect::<BTreeSet<_>>();
+        read.into_iter().map(|n| self.stream.schema.field(*n).name().clone()).collect()
+    }
+
     /// Rows of a batch of the stream that the aggregation takes while the watermark is at
     /// `watermark`.
     pub(crate) fn input(&self, batch: &RecordBatch, watermark: i64) -> Result<Input> {
-        let mut rows = self.before.apply(batch.project(&self.columns)?, 1)?;
+        let mut rows = self.before.apply(self.stream.columns(batch, &self.columns)?, 1)?;
         let mut times = self.times(&rows)?;
         let timeless = times.null_count();
         if timeless > 0 {

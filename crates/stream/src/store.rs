@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 use serde::{Deserialize, Serialize};
 use thalweg_log::{Offset, TopicPartition};
 
@@ -26,6 +26,13 @@ const FORMAT: u32 = 1;
 pub(crate) struct Store {
     view: String,
     database: Database,
+    keyspace: Keyspace,
+}
+
+/// The partial states of one moment.
+pub(crate) struct Pinned {
+    view: String,
+    snapshot: Snapshot,
     keyspace: Keyspace,
 }
 
@@ -166,6 +173,12 @@ impl Store {
         self.decode(&bytes)
     }
 
+    /// The partial states as they are now, whatever later checkpoints remove.
+    pub(crate) fn pin(&self) -> Pinned {
+        let snapshot = self.database.snapshot();
+        Pinned { view: self.view.clone(), snapshot, keyspace: self.keyspace.clone() }
+    }
+
     /// Makes a checkpoint durable, and with it the rows that are to be delivered.
     pub(crate) fn write(
         &self,
@@ -229,8 +242,21 @@ impl Store {
     }
 
     fn corrupt(&self, reason: impl Into<String>) -> StreamError {
-        StreamError::Corrupt { view: self.view.clone(), reason: reason.into() }
+        corrupt(&self.view, reason)
     }
+}
+
+impl Pinned {
+    /// A partial state.
+    pub(crate) fn partial(&self, key: PartialKey) -> Result<RecordBatch> {
+        let bytes = self.snapshot.get(&self.keyspace, key.bytes())?;
+        let bytes = bytes.ok_or_else(|| corrupt(&self.view, format!("{key:?} is missing")))?;
+        decode(&bytes).map_err(|error| corrupt(&self.view, error.to_string()))
+    }
+}
+
+fn corrupt(view: &str, reason: impl Into<String>) -> StreamError {
+    StreamError::Corrupt { view: view.to_owned(), reason: reason.into() }
 }
 
 fn outbox_key(kind: u8, n: usize) -> [u8; 9] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, max};
-use arrow::datatypes::{FieldRef, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use thalweg_event::{
     schema::{column, log_schema, topic},
@@ -50,20 +50,27 @@ impl Stream {
 }
 
 impl Stream {
-    /// `rows` with exactly the stream's columns, in their order.
-    pub(crate) fn conform(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    /// The columns at `places` of the stream, from rows that may have been stored before some
+    /// columns existed, or with other encodings.
+    pub(crate) fn columns(
+        &self,
+        rows: &RecordBatch,
+        places: &[usize],
+    ) -> Result<RecordBatch, ArrowError> {
         if rows.schema_ref() == &self.schema {
-            return Ok(rows.clone());
+            return rows.project(places);
         }
-        let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
+        let fields = places.iter().map(|n| self.schema.field(*n).clone().with_nullable(true));
+        let fields: Vec<Field> = fields.collect();
+        let column = |field: &Field| match rows.column_by_name(field.name()) {
             Some(column) => cast(column, field.data_type()),
             None => Ok(new_null_array(field.data_type(), rows.num_rows())),
         };
-        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+        let columns = fields.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
     }
 
-    /// The newest event time of `rows`, which have the stream's columns, in microseconds.
+    /// The newest event time of `rows`, in microseconds.
     pub(crate) fn newest(&self, rows: &RecordBatch) -> i64 {
         let times = rows.column_by_name(&self.time_column);
         let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());

@@ -89,7 +89,7 @@ impl Task {
             view.checkpoint(now())?;
             return Ok(Some(view));
         }
-        let mut history = self.histories.open(&made.plan.stream.name).await?;
+        let mut history = self.histories.open(&made.plan.stream.name, &made.plan.columns()).await?;
         let began = Instant::now();
         let mut rows = 0;
         let mut view = View::begin(made, store, config, history.cursors, now())?;

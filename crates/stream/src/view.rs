@@ -172,9 +172,8 @@ impl View {
     /// Adds rows to groups; answers the newest event time among them.
     fn gather(&mut self, rows: &RecordBatch, watermark: i64) -> Result<i64> {
         let plan = &self.made.plan;
-        let rows = plan.stream.conform(rows)?;
-        let newest = plan.stream.newest(&rows);
-        let input = plan.input(&rows, watermark)?;
+        let newest = plan.stream.newest(rows);
+        let input = plan.input(rows, watermark)?;
         self.meters.rows(rows.num_rows(), input.timeless);
         if let Some(late) = &input.late {
             self.meters.late(late.num_rows());
@@ -270,7 +269,7 @@ impl View {
     /// Lets the log remove what was read.
     pub(crate) async fn release(&mut self) -> Result<()> {
         for (at, cursor) in &self.cursors {
-            self.made.log.commit(&group(&self.made.topic), at.clone(), *cursor).await?;
+            self.made.log.commit(&consumer_group(&self.made.topic), at.clone(), *cursor).await?;
         }
         Ok(())
     }
@@ -303,8 +302,8 @@ impl View {
     }
 }
 
-/// Consumer group of a view.
-pub(crate) fn group(topic: &str) -> String {
+/// The consumer group that a view, whose rows go to `topic`, reads its streams as.
+pub fn consumer_group(topic: &str) -> String {
     format!("stream/{topic}")
 }
 

@@ -45,6 +45,7 @@ struct Known {
 
 struct Running {
     config: ViewConfig,
+    topic: String,
     reads: String,
     directory: PathBuf,
     stop: CancellationToken,
@@ -138,6 +139,15 @@ impl Views {
         Ok(Planned { plan: Arc::new(plan), version, config })
     }
 
+    /// Whether a view's query is understood, leaving aside whether there is one of that name.
+    ///
+    /// # Errors
+    /// [`StreamError::Definition`].
+    pub async fn check(&self, config: &ViewConfig) -> Result<()> {
+        let streams = self.known.lock().streams.clone();
+        Plan::of(config, &self.context.state(), &streams).await.map(drop)
+    }
+
     /// Maintains a view from now on. Its topic is there, and so is the one of late events; its
     /// rows are to be found in `closed` from the moment they are on the topic.
     ///
@@ -185,7 +195,8 @@ impl Views {
         let task = self.runtime().spawn(task.run());
         let reads = plan.stream.name.clone();
         let emit = config.options.emit;
-        known.running.insert(name.clone(), Running { config, reads, directory, stop, task });
+        let running = Running { config, topic: topic.clone(), reads, directory, stop, task };
+        known.running.insert(name.clone(), running);
         let schema: Schema = plan.output.as_ref().clone();
         self.add_stream(
             &mut known,
@@ -227,6 +238,11 @@ impl Views {
     /// The views there are.
     pub fn list(&self) -> Vec<ViewConfig> {
         self.known.lock().running.values().map(|running| running.config.clone()).collect()
+    }
+
+    /// Topics of the views there are.
+    pub fn topics(&self) -> Vec<String> {
+        self.known.lock().running.values().map(|running| running.topic.clone()).collect()
     }
 
     /// Makes a last checkpoint of each view, and ends.

@@ -44,6 +44,10 @@ pub(crate) struct Config {
     pub(crate) formats: thalweg_ingest::decode::FormatsConfig,
     /// Tables.
     pub(crate) lake: thalweg_lake::LakeConfig,
+    /// Continuous views, besides the built-in ones.
+    pub(crate) views: Vec<thalweg_stream::ViewConfig>,
+    /// How views are kept.
+    pub(crate) stream: thalweg_stream::StreamConfig,
     /// Queries.
     pub(crate) query: thalweg_query::QueryConfig,
     /// The server's own log.
@@ -164,6 +168,8 @@ impl Default for Config {
             ingest: Default::default(),
             formats: Default::default(),
             lake: Default::default(),
+            views: vec![],
+            stream: Default::default(),
             query: Default::default(),
             logging: Logging::default(),
         }

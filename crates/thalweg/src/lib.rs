@@ -20,6 +20,7 @@ mod health;
 mod openapi;
 mod server;
 mod telemetry;
+mod views;
 
 use std::{ffi::OsString, process::ExitCode};
 

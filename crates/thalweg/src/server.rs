@@ -23,6 +23,7 @@ use crate::{
     audit::AuditWriter,
     config::{Address, Config},
     format_api, health, openapi,
+    views::NodeViews,
 };
 
 /// Longest that requests under way may take once the server is told to stop.
@@ -47,6 +48,7 @@ pub(crate) struct Server {
     log: Arc<EmbeddedLog>,
     tables: Vec<Arc<LakeTable>>,
     query: Arc<QueryEngine>,
+    views: Arc<NodeViews>,
     stopping: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     audit: AuditWriter,
@@ -95,6 +97,7 @@ impl Server {
         let (audit, entries) = Audit::new();
         let audit_writer = AuditWriter::start(shared.clone(), entries);
         let query = query_engine(config, &tables, audit).await?;
+        let views = NodeViews::start(config, log.clone(), &tables[..2], query.clone()).await?;
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
@@ -124,7 +127,7 @@ impl Server {
         let mut watchers = vec![AbortOnDropHandle::new(tokio::spawn(access.keep_current()))];
         watchers.extend(tls.map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_current()))));
         let audit = audit_writer;
-        Ok(Self { addresses, log, tables, query, stopping, listeners, audit, watchers })
+        Ok(Self { addresses, log, tables, query, views, stopping, listeners, audit, watchers })
     }
 
     /// Where the server listens.
@@ -145,6 +148,7 @@ impl Server {
         }
         drop(self.watchers);
         self.audit.stop().await;
+        self.views.stop().await;
         for table in &self.tables {
             table.shutdown().await;
         }
@@ -255,5 +259,6 @@ async fn query_engine(
             stream::empty().boxed()
         }
     });
-    Ok(QueryEngine::new(config.query.clone(), named, live, audit).await?)
+    let functions = thalweg_stream::register_functions;
+    Ok(QueryEngine::new(config.query.clone(), named, functions, live, audit).await?)
 }

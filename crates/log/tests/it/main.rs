@@ -10,3 +10,4 @@ mod durability;
 mod reading;
 mod retention;
 mod rows;
+mod topics;

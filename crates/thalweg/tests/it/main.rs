@@ -9,4 +9,5 @@ mod hostile;
 mod http;
 mod server;
 mod syslog;
+mod views;
 mod weblog;

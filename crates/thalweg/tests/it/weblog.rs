@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::server::{Server, thalweg};
 
-const WEBLOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/weblog.csv");
-const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/weblog.yaml");
+pub(crate) const WEBLOG: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/weblog.csv");
+pub(crate) const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/weblog.yaml");
 
 fn ingest(server: &Server, state: &Path) -> String {
     let output = thalweg()

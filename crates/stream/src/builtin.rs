@@ -1,0 +1,64 @@
+//! Views that every server keeps.
+
+use crate::config::{Emit, Late, ViewConfig, ViewOptions};
+
+/// Names and queries.
+const VIEWS: [(&str, &str); 4] = [
+    ("service_health", SERVICE_HEALTH),
+    ("refused_clients", REFUSED_CLIENTS),
+    ("probing_clients", PROBING_CLIENTS),
+    ("account_sweeps", ACCOUNT_SWEEPS),
+];
+
+/// Throughput, errors and latency of each service, by the minute.
+const SERVICE_HEALTH: &str = "\
+SELECT service, count(*) AS events,
+       count(*) FILTER (WHERE severity_number >= 17) AS errors,
+       count(*) FILTER (WHERE severity_number >= 17) / CAST(count(*) AS DOUBLE) AS error_rate,
+       count(http_status) AS requests,
+       count(*) FILTER (WHERE http_status >= 500) AS failed_requests,
+       approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms) AS p50_ms,
+       approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95_ms,
+       approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99_ms
+FROM logs
+GROUP BY tumble(INTERVAL '1 minute'), service";
+
+/// Clients that were often refused, or asked for what is not there.
+const REFUSED_CLIENTS: &str = "\
+SELECT client_ip, service,
+       count(*) FILTER (WHERE http_status = 401) AS unauthorized,
+       count(*) FILTER (WHERE http_status = 403) AS forbidden,
+       count(*) FILTER (WHERE http_status = 404) AS not_found,
+       count(*) AS refused
+FROM logs
+WHERE http_status IN (401, 403, 404) AND client_ip IS NOT NULL
+GROUP BY tumble(INTERVAL '1 minute'), client_ip, service
+HAVING count(*) >= 20";
+
+/// Clients whose paths try to leave the tree of documents, or to inject SQL, scripts or commands.
+const PROBING_CLIENTS: &str = r"
+SELECT client_ip, service, count(*) AS probes,
+       count(*) FILTER (WHERE http_status < 400) AS answered,
+       min(http_path) AS example
+FROM logs
+WHERE http_path IS NOT NULL AND http_path ~* '(\.\./|\.\.%2f|%2e%2e|%00|/etc/passwd|union(\s|\+|%20)+(all(\s|\+|%20)+)?select|(''|%27)(\s|\+|%20)*or(\s|\+|%20)|<script|%3cscript|\$\{jndi:|;(\s|\+|%20)*(cat|wget|curl)(\s|\+|%20))'
+GROUP BY tumble(INTERVAL '1 minute'), client_ip, service";
+
+/// Clients that were refused in the name of many accounts.
+const ACCOUNT_SWEEPS: &str = "\
+SELECT client_ip, count(DISTINCT attributes->>'user.id') AS accounts, count(*) AS refused
+FROM logs
+WHERE http_status IN (401, 403) AND client_ip IS NOT NULL
+GROUP BY tumble(INTERVAL '5 minutes'), client_ip
+HAVING count(DISTINCT attributes->>'user.id') >= 10";
+
+/// The views that every server keeps, unless it is told not to.
+pub fn builtin_views() -> Vec<ViewConfig> {
+    let view = |(name, query): (&str, &str)| ViewConfig {
+        name: name.to_owned().try_into().expect("a constant name"),
+        query: query.to_owned(),
+        // Old logs that someone loads are late for all of these: that is no news.
+        options: ViewOptions { emit: Emit::OnUpdate, late: Late::Count, ..ViewOptions::default() },
+    };
+    VIEWS.into_iter().map(view).collect()
+}

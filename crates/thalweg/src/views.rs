@@ -1,0 +1,251 @@
+//! The continuous views of a node: for each a topic, a table in the lake, and who maintains it.
+
+mod created;
+mod history;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
+use thalweg_log::{EmbeddedLog, TopicConfig};
+use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
+use thalweg_stream::{
+    LATE_EVENTS, Planned, Stream, StreamConfig, ViewConfig, Views, builtin_views, late_schema,
+};
+use tokio::sync::Mutex;
+
+use self::{created::CreatedViews, history::LakeHistories};
+use crate::config::Config;
+
+/// Rows of views are few: their tables commit at most this often.
+const FLUSH_INTERVAL_MS: u64 = 60_000;
+
+/// The views of a node.
+pub(crate) struct NodeViews {
+    views: Views,
+    log: Arc<EmbeddedLog>,
+    lake_dir: PathBuf,
+    lake: LakeConfig,
+    query: Arc<QueryEngine>,
+    histories: Arc<LakeHistories>,
+    /// The views that statements created, which a restart finds again.
+    created: CreatedViews,
+    /// Tables of closed windows, by view. Held while a view comes or goes.
+    tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
+    late_events: Arc<LakeTable>,
+}
+
+impl NodeViews {
+    /// Starts the views of the configuration and those that statements created, over `logs` and
+    /// `spans`.
+    pub(crate) async fn start(
+        config: &Config,
+        log: Arc<EmbeddedLog>,
+        sources: &[Arc<LakeTable>],
+        query: Arc<QueryEngine>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let lake_dir = config.data_dir.join("lake");
+        let lake = LakeConfig {
+            flush_interval_ms: config.lake.flush_interval_ms.max(FLUSH_INTERVAL_MS),
+            ..config.lake.clone()
+        };
+        log.create_topic(&TopicConfig::new(LATE_EVENTS, 1))?;
+        let directory = lake_dir.join(LATE_EVENTS);
+        let late_events =
+            LakeTable::open(&directory, late_events_spec(), lake.clone(), log.clone()).await?;
+        query.add_table(NamedTable {
+            name: LATE_EVENTS.into(),
+            provider: late_events.clone(),
+            is_for_admins: false,
+        })?;
+        let directory = config.data_dir.join("stream");
+        let histories = Arc::new(LakeHistories::new(sources));
+        let node = Arc::new(Self {
+            views: Views::new(
+                StreamConfig { directory: directory.clone(), ..config.stream.clone() },
+                thalweg_query::planning_session()?,
+                vec![Stream::logs(), Stream::spans()],
+                histories.clone(),
+                log.clone(),
+            )?,
+            log,
+            lake_dir,
+            lake,
+            query,
+            histories,
+            created: CreatedViews::open(&directory)?,
+            tables: Mutex::default(),
+            late_events,
+        });
+        let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
+        for view in builtin.into_iter().chain(config.views.iter().cloned()) {
+            let name = view.name.clone();
+            node.begin(view).await.with_context(|| format!("views: `{name}`"))?;
+        }
+        for view in node.created.list() {
+            let name = view.name.clone();
+            if let Err(error) = node.begin(view).await {
+                tracing::error!(view = %name, "a view that was created by statement: {error:#}");
+            }
+        }
+        node.release_others();
+        let statements: Arc<dyn ViewStatements> = node.clone();
+        node.query.set_view_statements(Arc::downgrade(&statements));
+        Ok(node)
+    }
+
+    /// Makes a last checkpoint of each view, and closes their tables.
+    pub(crate) async fn stop(&self) {
+        self.views.shutdown().await;
+        for table in self.tables.lock().await.values().chain([&self.late_events]) {
+            table.shutdown().await;
+        }
+    }
+
+    async fn begin(&self, view: ViewConfig) -> anyhow::Result<()> {
+        let mut tables = self.tables.lock().await;
+        self.begin_locked(view, &mut tables).await
+    }
+
+    async fn begin_locked(
+        &self,
+        view: ViewConfig,
+        tables: &mut BTreeMap<String, Arc<LakeTable>>,
+    ) -> anyhow::Result<()> {
+        let name = view.name.to_string();
+        anyhow::ensure!(!self.query.has_table(&name), "there is a table `{name}` already");
+        let planned = self.views.plan(view).await?;
+        let topic = planned.topic();
+        self.log.create_topic(&TopicConfig::new(topic.as_str(), 1))?;
+        let spec = table_spec(&planned);
+        let directory = self.lake_dir.join(&topic);
+        let table = LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?;
+        let provider = self.views.start(planned, table.clone())?;
+        self.histories.add(&name, table.clone());
+        self.query.add_table(NamedTable { name: name.clone(), provider, is_for_admins: false })?;
+        tables.insert(name, table);
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        name: &str,
+        tables: &mut BTreeMap<String, Arc<LakeTable>>,
+    ) -> anyhow::Result<()> {
+        self.views.remove(name).await?;
+        self.created.remove(name)?;
+        self.query.remove_table(name);
+        self.histories.remove(name);
+        if let Some(table) = tables.remove(name) {
+            table.shutdown().await;
+            let topic = table.name().to_owned();
+            self.log.forget_group(&thalweg_stream::consumer_group(&topic))?;
+            self.log.remove_topic(&topic)?;
+            std::fs::remove_dir_all(table.path())
+                .with_context(|| format!("removing {}", table.path().display()))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the log forget about views that are not there any more, which would hold it back, and
+    /// removes their topics. Their tables stay on disk.
+    fn release_others(&self) {
+        let topics: Vec<String> = self.views.topics();
+        for group in self.log.groups() {
+            let of_view = group.strip_prefix("stream/");
+            if of_view.is_some_and(|topic| !topics.iter().any(|known| known == topic))
+                && let Err(error) = self.log.forget_group(&group)
+            {
+                tracing::warn!(%group, %error, "the log keeps what a former view has not read");
+            }
+        }
+        let on_disk = self.log.topics_on_disk().unwrap_or_default();
+        for topic in on_disk.iter().filter(|topic| topic.starts_with("view.")) {
+            if !topics.contains(topic) {
+                let table = self.lake_dir.join(topic);
+                tracing::info!(topic, table = %table.display(), "a former view's table is left");
+                if let Err(error) = self.log.remove_topic(topic) {
+                    tracing::warn!(topic, %error, "a former view's topic is left on disk");
+                }
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ViewStatements for NodeViews {
+    async fn create_view(&self, view: ViewDefinition, or_replace: bool) -> Result<(), String> {
+        let view = stated(view)?;
+        let name = view.name.to_string();
+        let mut tables = self.tables.lock().await;
+        let described = |error: anyhow::Error| format!("{error:#}");
+        let exists = tables.contains_key(&name);
+        if exists && or_replace {
+            self.refuse_configured(&name)?;
+            // A mistake must not cost the view that is there.
+            self.views.check(&view).await.map_err(|error| error.to_string())?;
+            self.end(&name, &mut tables).await.map_err(described)?;
+        }
+        self.begin_locked(view.clone(), &mut tables).await.map_err(described)?;
+        self.created.add(view).map_err(described)
+    }
+
+    async fn drop_view(&self, name: &str) -> Result<bool, String> {
+        let mut tables = self.tables.lock().await;
+        if !tables.contains_key(name) {
+            return Ok(false);
+        }
+        self.refuse_configured(name)?;
+        self.end(name, &mut tables).await.map_err(|error| format!("{error:#}"))?;
+        Ok(true)
+    }
+}
+
+impl NodeViews {
+    fn refuse_configured(&self, name: &str) -> Result<(), String> {
+        if self.created.list().iter().any(|view| view.name.as_str() == name) {
+            return Ok(());
+        }
+        Err(format!(
+            "view `{name}` is stated in the configuration (or built in: `stream.builtin_views`); \
+             change it there"
+        ))
+    }
+}
+
+/// The view that a statement defines.
+fn stated(view: ViewDefinition) -> Result<ViewConfig, String> {
+    let mut fields = Map::new();
+    for (option, text) in view.options {
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        fields.insert(option, value);
+    }
+    fields.insert("name".into(), view.name.into());
+    fields.insert("query".into(), view.query.into());
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+}
+
+fn late_events_spec() -> TableSpec {
+    TableSpec {
+        name: LATE_EVENTS.into(),
+        schema: late_schema(),
+        topics: vec![LATE_EVENTS.into()],
+        time_column: "timestamp".into(),
+        cluster_column: Some("view".into()),
+        lookup_columns: vec![],
+        text_columns: vec!["event".into()],
+    }
+}
+
+fn table_spec(planned: &Planned) -> TableSpec {
+    TableSpec {
+        name: planned.topic(),
+        schema: planned.schema().clone(),
+        topics: vec![planned.topic()],
+        time_column: planned.time_column().into(),
+        cluster_column: None,
+        lookup_columns: vec![],
+        text_columns: vec![],
+    }
+}

@@ -1,0 +1,196 @@
+//! Continuous views, from configuration and statements to answers.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    server::{Server, post, thalweg},
+    weblog::{CONFIG, WEBLOG},
+};
+
+/// Checkpoints come often, so that tests need not wait.
+const SETTINGS: &[&str] = &["stream.checkpoint_interval_ms=100"];
+/// Longest that a view may take to show what it should.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `sql` answers `expected`.
+#[track_caller]
+fn eventually(server: &Server, sql: &str, expected: &[&str]) {
+    let start = Instant::now();
+    loop {
+        let found = server.sql(sql);
+        if found == expected {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{sql}: found {found:?}, expected {expected:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What the server says to a statement.
+fn say(server: &Server, sql: &str) -> (u16, String) {
+    post(&format!("{}/api/v1/sql", server.http), &json!({ "query": sql }).to_string())
+}
+
+fn send(server: &Server, events: &[(&str, &str)]) {
+    let body: String = events
+        .iter()
+        .map(|(timestamp, service)| {
+            json!({"timestamp": timestamp, "service": service, "message": "hello"}).to_string()
+                + "\n"
+        })
+        .collect();
+    let (status, text) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), &body);
+    assert_eq!(status, 200, "{text}");
+}
+
+#[test]
+fn the_public_web_log_by_minute_and_status_equals_batch_sql() {
+    if !Path::new(WEBLOG).exists() {
+        eprintln!("SKIPPED: {WEBLOG} is absent, so views of the real web log were NOT tested");
+        return;
+    }
+    let (data, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // The file's lines are out of order by up to 26 days.
+    let view = "\nviews:\n  - name: by_status\n    lateness_secs: 2592000\n    idle_secs: 1\n    query: \
+        SELECT http_status, count(*) AS requests, count(DISTINCT client_ip) AS clients FROM logs \
+        GROUP BY tumble(INTERVAL '1 minute'), http_status\n";
+    let config = data.path().join("config.yaml");
+    std::fs::write(&config, std::fs::read_to_string(CONFIG).unwrap() + view).unwrap();
+    let server = Server::start_with(&data.path().join("data"), Some(&config), SETTINGS);
+    let ingest = thalweg()
+        .env("XDG_STATE_HOME", state.path())
+        .args(["ingest", "--url", &server.http, "--format", "weblog", WEBLOG])
+        .status();
+    assert!(ingest.unwrap().success());
+    eventually(&server, "SELECT sum(requests) FROM by_status", &["15789"]);
+    // A later event closes all windows.
+    send(&server, &[("2018-06-01T00:00:00Z", "later")]);
+    let final_rows = "SELECT window_start, http_status, requests, clients FROM by_status \
+        WHERE is_final ORDER BY 1, 2 LIMIT 20000";
+    let batch = "SELECT tumble(INTERVAL '1 minute', timestamp), http_status, count(*), \
+        count(DISTINCT client_ip) FROM logs WHERE service = 'web' GROUP BY 1, 2 ORDER BY 1, 2 \
+        LIMIT 20000";
+    eventually(&server, "SELECT sum(requests) FROM by_status WHERE is_final", &["15789"]);
+    let (view, batch) = (server.sql(final_rows), server.sql(batch));
+    assert!(batch.len() > 2_000, "{}", batch.len());
+    assert!(view == batch, "{} rows in the view, {} in batch SQL", view.len(), batch.len());
+    assert_eq!(server.sql("SELECT count(*) FROM late_events"), ["0"]);
+}
+
+#[test]
+fn a_view_created_by_statement_joins_history_and_what_comes_and_survives_restarts() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = [SETTINGS, &["lake.flush_interval_ms=100"]].concat();
+    let server = Server::start(data.path(), &settings);
+    let day = "2026-01-05T10:00";
+    let at = |second: u32| format!("{day}:{second:02}Z");
+    let events: Vec<String> = (0..40).map(at).collect();
+    let (before, after) = events.split_at(20);
+    let sent = |times: &[String]| {
+        send(&server, &times.iter().map(|time| (time.as_str(), "a")).collect::<Vec<_>>());
+    };
+    // Some is in the lake when the view begins, some still in the log behind it.
+    sent(&before[..10]);
+    std::thread::sleep(Duration::from_millis(500));
+    sent(&before[10..]);
+    let create = "CREATE VIEW per_ten WITH (lateness_secs = 60, backfill = true) AS \
+        SELECT service, count(*) AS events FROM logs GROUP BY tumble(INTERVAL '10 seconds'), service";
+    let (status, text) = say(&server, create);
+    assert_eq!(status, 200, "{text}");
+    assert!(text.contains("view per_ten created"), "{text}");
+    sent(after);
+    let counts = "SELECT events FROM per_ten ORDER BY window_start";
+    eventually(&server, counts, &["10", "10", "10", "10"]);
+
+    let (status, text) = say(&server, create);
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("already"), "{text}");
+    let (status, text) = say(
+        &server,
+        "CREATE VIEW minutes AS SELECT sum(events) AS events FROM per_ten GROUP BY tumble(INTERVAL '1 minute')",
+    );
+    assert_eq!(status, 200, "{text}");
+    let (status, text) = say(&server, "DROP VIEW per_ten");
+    assert_eq!((status, text.contains("read by view `minutes`")), (400, true), "{text}");
+
+    server.kill();
+    let server = Server::start(data.path(), &settings);
+    eventually(&server, counts, &["10", "10", "10", "10"]);
+    // Ten minutes later all windows are closed, and the view above has them.
+    send(&server, &[("2026-01-05T10:11:00Z", "b"), ("2026-01-05T10:22:00Z", "b")]);
+    eventually(
+        &server,
+        "SELECT events FROM per_ten WHERE is_final AND service = 'a' ORDER BY window_start",
+        &["10"; 4],
+    );
+    eventually(&server, "SELECT events FROM minutes ORDER BY window_start LIMIT 1", &["40"]);
+    // What comes too late is not counted, and not lost.
+    send(&server, &[("2026-01-05T10:00:05Z", "a")]);
+    // How late goes on with the clock while nothing comes.
+    let late = "SELECT late_ms >= 1250000, event FROM late_events WHERE view = 'per_ten'";
+    let event = r#"true,"{""service"":""a"",""timestamp"":""2026-01-05T10:00:05Z""}""#;
+    eventually(&server, late, &[event]);
+
+    for statement in ["DROP VIEW minutes", "DROP VIEW per_ten", "DROP VIEW IF EXISTS per_ten"] {
+        let (status, text) = say(&server, statement);
+        assert_eq!(status, 200, "{statement}: {text}");
+    }
+    let (status, text) = say(&server, counts);
+    assert_eq!((status, text.contains("per_ten")), (400, true), "{text}");
+    server.stop();
+    let server = Server::start(data.path(), &settings);
+    assert_eq!(say(&server, counts).0, 400, "a dropped view stays away");
+    let left: Vec<_> =
+        walk(data.path()).into_iter().filter(|path| path.contains("per_ten")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn walk(directory: &Path) -> Vec<String> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        found.push(path.display().to_string());
+        if path.is_dir() {
+            found.extend(walk(&path));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_built_in_views_show_health_and_attacks() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    let event = |n: usize, status: u16, path: &str| {
+        json!({"service": "web", "message": "request", "http_status": status, "http_path": path,
+               "client_ip": "203.0.113.9", "duration_ms": n, "metadata": {"user.id": format!("u{n}")}})
+        .to_string()
+            + "\n"
+    };
+    let mut body: String = (1..=30).map(|n| event(n, 401, "/login")).collect();
+    body += &event(31, 200, "/download?file=../../etc/passwd");
+    body += &event(32, 500, "/boom");
+    let (status, text) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), &body);
+    assert_eq!(status, 200, "{text}");
+    eventually(
+        &server,
+        "SELECT service, sum(events), sum(errors), sum(requests), sum(failed_requests) FROM service_health GROUP BY service",
+        &["web,32,1,32,1"],
+    );
+    eventually(
+        &server,
+        "SELECT client_ip, sum(unauthorized), sum(not_found) FROM refused_clients GROUP BY 1",
+        &["203.0.113.9,30,0"],
+    );
+    eventually(
+        &server,
+        "SELECT client_ip, probes, answered, example FROM probing_clients",
+        &["203.0.113.9,1,1,/download?file=../../etc/passwd"],
+    );
+    eventually(&server, "SELECT client_ip, accounts FROM account_sweeps", &["203.0.113.9,30"]);
+}
