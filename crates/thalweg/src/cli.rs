@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Follow new events as they arrive
     Tail(TailArgs),
+    /// Show alerts: what is wrong, since when, and what was
+    Alerts(AlertsArgs),
     /// Create, list and revoke tokens, with which clients prove who they are
     #[command(subcommand)]
     Token(TokenCommand),
@@ -166,6 +168,21 @@ pub(crate) struct TailArgs {
     #[arg(long)]
     pub(crate) level: Option<String>,
     /// How to print the events
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlertsArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Only alerts in this state: pending, firing or resolved
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Show them anew every two seconds, until Ctrl-C
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// How to print the alerts
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }

@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod alerts;
 mod check;
 mod completions;
 mod demo;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => ingest::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),

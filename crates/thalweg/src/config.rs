@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thalweg_alert::AlertsConfig;
 use thalweg_edge::{EdgeConfig, TlsFiles};
 
 use crate::cli::ConfigArgs;
@@ -48,6 +49,12 @@ pub(crate) struct Config {
     pub(crate) views: Vec<thalweg_stream::ViewConfig>,
     /// How views are kept.
     pub(crate) stream: thalweg_stream::StreamConfig,
+    /// Queries whose rows are alerts.
+    pub(crate) alerts: Vec<thalweg_alert::RuleConfig>,
+    /// Columns of views that are watched for what is unusual.
+    pub(crate) anomalies: Vec<thalweg_alert::AnomalyConfig>,
+    /// Who is told of alerts, and of which not.
+    pub(crate) alerting: thalweg_alert::AlertingConfig,
     /// Queries.
     pub(crate) query: thalweg_query::QueryConfig,
     /// The server's own log.
@@ -170,6 +177,9 @@ impl Default for Config {
             lake: Default::default(),
             views: vec![],
             stream: Default::default(),
+            alerts: vec![],
+            anomalies: vec![],
+            alerting: Default::default(),
             query: Default::default(),
             logging: Logging::default(),
         }
@@ -220,7 +230,19 @@ impl Config {
         config.ingest.validate().with_context(|| name.display().to_string())?;
         thalweg_ingest::decode::Formats::new(&config.ingest.formats)
             .with_context(|| name.display().to_string())?;
+        config.alerts().validate().with_context(|| name.display().to_string())?;
         Ok(config)
+    }
+}
+
+impl Config {
+    /// The sections about alerts.
+    pub(crate) fn alerts(&self) -> AlertsConfig {
+        AlertsConfig {
+            alerts: self.alerts.clone(),
+            anomalies: self.anomalies.clone(),
+            alerting: self.alerting.clone(),
+        }
     }
 }
 

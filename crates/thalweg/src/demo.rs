@@ -1,5 +1,6 @@
 //! The demonstration: an online shop of eight services, with an incident in the middle.
 
+pub(crate) mod alarm;
 mod incident;
 pub mod shop;
 mod tally;

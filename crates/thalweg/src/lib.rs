@@ -9,6 +9,7 @@
 //!        command::{ingest,query,tail} ─▶ client ─▶ a running server
 //! ```
 
+mod alerts;
 mod audit;
 mod cli;
 mod client;

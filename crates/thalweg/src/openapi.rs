@@ -7,6 +7,7 @@ use utoipa::OpenApi as _;
 pub(crate) fn document() -> utoipa::openapi::OpenApi {
     let mut document = thalweg_ingest::http::Api::openapi();
     document.merge(thalweg_query::http::ApiDoc::openapi());
+    document.merge(thalweg_alert::http::ApiDoc::openapi());
     document.merge(crate::format_api::ApiDoc::openapi());
     document.merge(crate::health::ApiDoc::openapi());
     document.info = utoipa::openapi::InfoBuilder::new()

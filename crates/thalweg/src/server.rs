@@ -7,6 +7,7 @@ use futures::{StreamExt as _, stream};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
+use thalweg_alert::{ALERTS, Alerts, UNDELIVERED};
 use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
 use thalweg_ingest::{Ingest, syslog::Syslog};
@@ -20,6 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    alerts::{self, EngineRows},
     audit::AuditWriter,
     config::{Address, Config},
     format_api, health, openapi,
@@ -49,6 +51,7 @@ pub(crate) struct Server {
     tables: Vec<Arc<LakeTable>>,
     query: Arc<QueryEngine>,
     views: Arc<NodeViews>,
+    alerts: Arc<Alerts>,
     stopping: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     audit: AuditWriter,
@@ -89,7 +92,7 @@ impl Server {
         let mut tables = Vec::new();
         let specs =
             [TableSpec::logs(), TableSpec::spans(), TableSpec::rejected(), TableSpec::audit()];
-        for spec in specs {
+        for spec in specs.into_iter().chain(alerts::tables()) {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
@@ -98,12 +101,15 @@ impl Server {
         let audit_writer = AuditWriter::start(shared.clone(), entries);
         let query = query_engine(config, &tables, audit).await?;
         let views = NodeViews::start(config, log.clone(), &tables[..2], query.clone()).await?;
+        let rows = Arc::new(EngineRows(query.clone()));
+        let directory = config.data_dir.join("alerts");
+        let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
         let health =
             health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
-        let routes = http_routes(&gate(addresses.http), &ingest, &query, health);
+        let routes = http_routes(&gate(addresses.http), &ingest, &query, &alerts, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
@@ -127,7 +133,18 @@ impl Server {
         let mut watchers = vec![AbortOnDropHandle::new(tokio::spawn(access.keep_current()))];
         watchers.extend(tls.map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_current()))));
         let audit = audit_writer;
-        Ok(Self { addresses, log, tables, query, views, stopping, listeners, audit, watchers })
+        Ok(Self {
+            addresses,
+            log,
+            tables,
+            query,
+            views,
+            alerts,
+            stopping,
+            listeners,
+            audit,
+            watchers,
+        })
     }
 
     /// Where the server listens.
@@ -148,6 +165,7 @@ impl Server {
         }
         drop(self.watchers);
         self.audit.stop().await;
+        self.alerts.stop().await;
         self.views.stop().await;
         for table in &self.tables {
             table.shutdown().await;
@@ -161,8 +179,15 @@ impl Server {
 
 /// The log of a node: its topics, with what the operator says of them.
 fn log_config(config: &Config) -> LogConfig {
-    let topics =
-        [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS, topic::REJECTED, topic::AUDIT];
+    let topics = [
+        topic::LOGS_CRITICAL,
+        topic::LOGS_ROUTINE,
+        topic::SPANS,
+        topic::REJECTED,
+        topic::AUDIT,
+        ALERTS,
+        UNDELIVERED,
+    ];
     let topics = topics.map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
         configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
@@ -202,11 +227,13 @@ fn http_routes(
     gate: &Gate,
     ingest: &Arc<Ingest>,
     query: &Arc<QueryEngine>,
+    alerts: &Arc<Alerts>,
     health: health::Health,
 ) -> axum::Router {
     let sending =
         thalweg_ingest::http::router(ingest.clone()).merge(format_api::router(ingest.clone()));
-    let asking = thalweg_query::http::router(query.clone());
+    let asking = thalweg_query::http::router(query.clone())
+        .merge(thalweg_alert::http::router(alerts.clone()));
     let metrics = health::metrics_router(health.clone());
     // Metrics tell how busy a server is and nothing of what it stores: anyone on this machine may
     // read them, and whoever has a token.

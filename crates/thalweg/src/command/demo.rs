@@ -18,7 +18,7 @@ use crate::{
     client::{Client, MAX_ROWS, Sent},
     config::Config,
     demo::{
-        Incident, Tally,
+        Incident, Tally, alarm,
         shop::{Lines, SERVICES, Shop},
     },
     server::{Addresses, Server},
@@ -59,6 +59,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     if let Some(scratch) = &scratch {
         config.data_dir = scratch.path().to_owned();
     }
+    config.alerts.push(alarm::rule(Incident::during(args.run_for))?);
     // It talks to itself, and shows no token.
     config.tls = None;
     anyhow::ensure!(
@@ -89,6 +90,10 @@ fn introduce(addresses: &Addresses, args: &DemoArgs) {
     ] {
         println!("  thalweg query{url} \"{sql}\"");
     }
+    println!(
+        "  thalweg query{url} \"SELECT * FROM service_health ORDER BY window_start DESC LIMIT 8\""
+    );
+    println!("  thalweg alerts{url} --follow");
     println!("  thalweg tail{url} 'service:payment level>=warn'");
     println!("  psql -h {} -p {} -c '\\d logs'", postgres.ip(), postgres.port());
     println!("  curl 'http://{http}/api/v1/logs?level=error&limit=3'\n");
@@ -126,7 +131,8 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
     };
     let start = Instant::now();
     let incident = Incident::during(args.run_for);
-    let mut display = Display { client, drawn_lines: 0, was_incident: false };
+    let mut display = Display { client: client.clone(), drawn_lines: 0, was_incident: false };
+    let (mut began, mut ended) = (None, None);
     let mut ticks = tokio::time::interval(TICK);
     let mut last_shown = Instant::now();
     let mut requests_due = 0.0;
@@ -138,6 +144,11 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
             _ = &mut stop => break,
         }
         let on = incident.is_on(start.elapsed());
+        if on {
+            began = began.or(Some(unix_nanos()? / 1_000));
+        } else if began.is_some() {
+            ended = ended.or(Some(unix_nanos()? / 1_000));
+        }
         requests_due += args.rate * TICK.as_secs_f64();
         while requests_due >= 1.0 {
             requests_due -= 1.0;
@@ -153,7 +164,13 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
     if args.run_for.is_none() {
         return Ok(ExitCode::SUCCESS);
     }
-    play.check().await
+    let outcome = play.check().await?;
+    if let (Some(began), Some(ended)) = (began, ended)
+        && args.run_for >= Some(alarm::SHORTEST_CHECKED)
+    {
+        println!("{}", alarm::check(&client, incident, began, ended).await?);
+    }
+    Ok(outcome)
 }
 
 impl Play {

@@ -17,6 +17,12 @@ impl Incident {
         Self { cycle: run_for.unwrap_or(ENDLESS_CYCLE) }
     }
 
+    /// Time over which the demonstration's alert looks back: a tenth of the cycle, and long enough
+    /// for some requests.
+    pub(crate) fn window(self) -> Duration {
+        (self.cycle / 10).clamp(Duration::from_secs(10), Duration::from_secs(60))
+    }
+
     /// Whether the incident is on, `elapsed` after the start: from 40% to 65% of the run.
     pub(crate) fn is_on(self, elapsed: Duration) -> bool {
         let phase = elapsed.as_secs_f64() % self.cycle.as_secs_f64() / self.cycle.as_secs_f64();
