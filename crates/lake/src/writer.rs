@@ -95,7 +95,9 @@ async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended>
             }
             entry = entries.next() => match entry {
                 Some((at, Ok(entry))) => buffer.push(table, at, entry),
-                Some((at, Err(LogError::OffsetOutOfRange { start, offset, .. }))) => {
+                Some((at, Err(LogError::OffsetOutOfRange { start, offset, .. })))
+                    if offset < start =>
+                {
                     skip_lost(table, &at, offset, start);
                     buffer.advance(at, start);
                     flush(table, &mut buffer).await?;

@@ -381,11 +381,18 @@ impl Log for EmbeddedLog {
 }
 
 async fn read(partition: &Arc<Partition>, from: Offset, max_bytes: usize) -> Result<Vec<Entry>> {
-    if let Some(entries) = partition.read_cached(from, max_bytes)? {
-        return Ok(entries);
-    }
-    let partition = Arc::clone(partition);
-    blocking(move || partition.read_from_disk(from, max_bytes)).await
+    let end = partition.offsets().end;
+    let mut entries = match partition.read_cached(from, max_bytes)? {
+        Some(entries) => entries,
+        None => {
+            let partition = Arc::clone(partition);
+            blocking(move || partition.read_from_disk(from, max_bytes)).await?
+        }
+    };
+    // The writer may be showing more just now. Whoever has read that must not ask for what comes
+    // after it while the end is not yet behind it.
+    entries.truncate(entries.partition_point(|entry| entry.next_offset <= end));
+    Ok(entries)
 }
 
 /// Entries from `from` on, for ever; ends when the log is closed and after an error.

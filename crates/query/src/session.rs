@@ -47,7 +47,7 @@ struct State {
 }
 
 /// Makes further functions known to a session.
-pub type Functions = fn(&SessionContext);
+pub type Functions = Arc<dyn Fn(&SessionContext) + Send + Sync>;
 
 impl Sessions {
     /// Sessions with `tables` and the files of `config`.

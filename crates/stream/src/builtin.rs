@@ -3,11 +3,12 @@
 use crate::config::{Emit, Late, ViewConfig, ViewOptions};
 
 /// Names and queries.
-const VIEWS: [(&str, &str); 4] = [
+const VIEWS: [(&str, &str); 5] = [
     ("service_health", SERVICE_HEALTH),
     ("refused_clients", REFUSED_CLIENTS),
     ("probing_clients", PROBING_CLIENTS),
     ("account_sweeps", ACCOUNT_SWEEPS),
+    ("top_templates", TOP_TEMPLATES),
 ];
 
 /// Throughput, errors and latency of each service, by the minute.
@@ -51,6 +52,13 @@ FROM logs
 WHERE http_status IN (401, 403) AND client_ip IS NOT NULL
 GROUP BY tumble(INTERVAL '5 minutes'), client_ip
 HAVING count(DISTINCT attributes->>'user.id') >= 10";
+
+/// How often services log which messages. Table `templates` has the text to the id.
+const TOP_TEMPLATES: &str = "\
+SELECT service, level, template_id(message) AS template_id, count(*) AS events
+FROM logs
+WHERE message IS NOT NULL
+GROUP BY tumble(INTERVAL '1 minute'), service, level, template_id(message)";
 
 /// The views that every server keeps, unless it is told not to.
 pub fn builtin_views() -> Vec<ViewConfig> {

@@ -16,6 +16,8 @@
 //! again. What is delivered is decided by the checkpoint, and after a crash the topic tells how
 //! much of it was: each event counts exactly once.
 //!
+//! [`Templates`] mines what messages are instances of, as they stream by.
+//!
 //! [`Views`] maintains any number of them; each is a [`ViewTable`] to query, and a topic to read.
 
 mod aggregation;
@@ -36,6 +38,7 @@ mod store;
 mod stream;
 mod table;
 mod task;
+mod templates;
 mod view;
 mod views;
 mod watermark;
@@ -49,5 +52,9 @@ pub use history::{Histories, History};
 pub use late::{LATE_EVENTS, late_schema};
 pub use stream::Stream;
 pub use table::ViewTable;
+pub use templates::{
+    TEMPLATE_SIGNALS, TemplateTable, Templates, register_template_functions,
+    template_signals_schema,
+};
 pub use view::consumer_group;
 pub use views::{Planned, Views};

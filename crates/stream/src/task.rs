@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
-use thalweg_log::{Entry, Offset, TopicPartition};
+use thalweg_log::{Entry, Log, Offset, TopicPartition};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,8 @@ pub(crate) struct Task {
     pub(crate) made: Made,
     pub(crate) config: StreamConfig,
     pub(crate) directory: std::path::PathBuf,
+    /// Where the stream's topics ended when the view was stated: where it begins, without history.
+    pub(crate) stated_at: BTreeMap<TopicPartition, Offset>,
     pub(crate) histories: Arc<dyn Histories>,
     pub(crate) published: Arc<ArcSwapOption<Published>>,
     pub(crate) stop: CancellationToken,
@@ -84,7 +86,7 @@ impl Task {
             return Ok(Some(view));
         }
         if !made.options.backfill {
-            let cursors = self.ends()?;
+            let cursors = self.stated_at.clone();
             let mut view = View::begin(made, store, config, cursors, now())?;
             view.checkpoint(now())?;
             return Ok(Some(view));
@@ -111,23 +113,9 @@ impl Task {
         Ok(Some(view))
     }
 
-    /// Where the stream's topics end now.
-    fn ends(&self) -> Result<BTreeMap<TopicPartition, Offset>> {
-        let log = &self.made.log;
-        let mut ends = BTreeMap::new();
-        for topic in &self.made.plan.stream.topics {
-            for partition in 0..log.partitions(topic)? {
-                let at = TopicPartition::new(topic.as_str(), partition);
-                let end = log.offsets(at.clone())?.end;
-                ends.insert(at, end);
-            }
-        }
-        Ok(ends)
-    }
-
     async fn maintain(&self, view: &mut View) -> Result<()> {
         view.deliver().await?;
-        let mut entries = self.entries(view.cursors());
+        let mut entries = entries(self.made.log.as_ref(), view.cursors());
         let mut ticks = interval(Duration::from_millis(self.config.checkpoint_interval_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -154,21 +142,35 @@ impl Task {
         self.published.store(Some(Arc::new(view.published())));
         Ok(())
     }
-
-    fn entries(
-        &self,
-        cursors: &BTreeMap<TopicPartition, Offset>,
-    ) -> BoxStream<'static, (TopicPartition, thalweg_log::Result<Entry>)> {
-        let tails = cursors.iter().map(|(at, cursor)| {
-            let partition = at.clone();
-            let tail = self.made.log.tail(at.clone(), *cursor);
-            tail.map(move |entry| (partition.clone(), entry)).boxed()
-        });
-        select_all(tails).boxed()
-    }
 }
 
-fn now() -> Now {
+/// Where topics end now.
+pub(crate) fn ends(log: &dyn Log, topics: &[String]) -> Result<BTreeMap<TopicPartition, Offset>> {
+    let mut ends = BTreeMap::new();
+    for topic in topics {
+        for partition in 0..log.partitions(topic)? {
+            let at = TopicPartition::new(topic.as_str(), partition);
+            let end = log.offsets(at.clone())?.end;
+            ends.insert(at, end);
+        }
+    }
+    Ok(ends)
+}
+
+/// What partitions have from the cursors on, for ever.
+pub(crate) fn entries(
+    log: &dyn Log,
+    cursors: &BTreeMap<TopicPartition, Offset>,
+) -> BoxStream<'static, (TopicPartition, thalweg_log::Result<Entry>)> {
+    let tails = cursors.iter().map(|(at, cursor)| {
+        let partition = at.clone();
+        let tail = log.tail(at.clone(), *cursor);
+        tail.map(move |entry| (partition.clone(), entry)).boxed()
+    });
+    select_all(tails).boxed()
+}
+
+pub(crate) fn now() -> Now {
     let unix_micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_micros());
     Now { instant: Instant::now(), unix_micros: i64::try_from(unix_micros).unwrap_or(i64::MAX) }
 }

@@ -23,7 +23,7 @@ use crate::history::Histories;
 use crate::plan::{Plan, WINDOW_START};
 use crate::stream::{Stream, Streams};
 use crate::table::ViewTable;
-use crate::task::Task;
+use crate::task::{Task, ends};
 use crate::view::{Made, Published};
 
 /// Views over streams, maintained on threads of their own.
@@ -187,6 +187,7 @@ impl Views {
             },
             config: self.config.clone(),
             directory: directory.join(&version),
+            stated_at: ends(self.log.as_ref(), &plan.stream.topics)?,
             histories: Arc::clone(&self.histories),
             published: Arc::clone(&published),
             stop: stop.clone(),

@@ -53,7 +53,6 @@ pub struct TemplateStatistics {
 
 /// Something remarkable about a template.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Signal {
     /// The first message of a template, after the time of learning.
     New {

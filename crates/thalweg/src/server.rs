@@ -13,7 +13,8 @@ use thalweg_event::schema::topic;
 use thalweg_ingest::{Ingest, syslog::Syslog};
 use thalweg_lake::{LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
-use thalweg_query::{LiveLogs, NamedTable, QueryEngine};
+use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
+use thalweg_stream::{Stream, TEMPLATE_SIGNALS, TemplateTable, Templates, template_signals_schema};
 use tokio::{
     net::{TcpListener, UdpSocket},
     task::JoinHandle,
@@ -52,6 +53,7 @@ pub(crate) struct Server {
     query: Arc<QueryEngine>,
     views: Arc<NodeViews>,
     alerts: Arc<Alerts>,
+    templates: Arc<Templates>,
     stopping: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     audit: AuditWriter,
@@ -92,15 +94,18 @@ impl Server {
         let mut tables = Vec::new();
         let specs =
             [TableSpec::logs(), TableSpec::spans(), TableSpec::rejected(), TableSpec::audit()];
-        for spec in specs.into_iter().chain(alerts::tables()) {
+        for spec in specs.into_iter().chain(alerts::tables()).chain([template_signals()]) {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
         }
         let (audit, entries) = Audit::new();
         let audit_writer = AuditWriter::start(shared.clone(), entries);
-        let query = query_engine(config, &tables, audit).await?;
-        let views = NodeViews::start(config, log.clone(), &tables[..2], query.clone()).await?;
+        let templates =
+            Templates::start(&config.data_dir.join("stream"), &Stream::logs(), shared.clone())?;
+        let query = query_engine(config, &tables, &templates, audit).await?;
+        let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
+        let views = views.await?;
         let rows = Arc::new(EngineRows(query.clone()));
         let directory = config.data_dir.join("alerts");
         let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
@@ -140,6 +145,7 @@ impl Server {
             query,
             views,
             alerts,
+            templates,
             stopping,
             listeners,
             audit,
@@ -167,6 +173,7 @@ impl Server {
         self.audit.stop().await;
         self.alerts.stop().await;
         self.views.stop().await;
+        self.templates.shutdown().await;
         for table in &self.tables {
             table.shutdown().await;
         }
@@ -187,6 +194,7 @@ fn log_config(config: &Config) -> LogConfig {
         topic::AUDIT,
         ALERTS,
         UNDELIVERED,
+        TEMPLATE_SIGNALS,
     ];
     let topics = topics.map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
@@ -196,6 +204,19 @@ fn log_config(config: &Config) -> LogConfig {
         directory: config.data_dir.join("log"),
         topics: topics.into(),
         ..config.log.clone()
+    }
+}
+
+/// Table of what is remarkable about templates of messages.
+fn template_signals() -> TableSpec {
+    TableSpec {
+        name: TEMPLATE_SIGNALS.into(),
+        schema: template_signals_schema(),
+        topics: vec![TEMPLATE_SIGNALS.into()],
+        time_column: "timestamp".into(),
+        cluster_column: Some("signal".into()),
+        lookup_columns: vec![],
+        text_columns: vec!["template".into()],
     }
 }
 
@@ -268,9 +289,10 @@ async fn serve_udp(syslog: Syslog, socket: Option<UdpSocket>, stopping: Cancella
 async fn query_engine(
     config: &Config,
     tables: &[Arc<LakeTable>],
+    templates: &Arc<Templates>,
     audit: Audit,
 ) -> anyhow::Result<Arc<QueryEngine>> {
-    let named = tables
+    let mut named: Vec<NamedTable> = tables
         .iter()
         .map(|table| NamedTable {
             name: table.name().to_owned(),
@@ -278,6 +300,11 @@ async fn query_engine(
             is_for_admins: table.name() == topic::AUDIT,
         })
         .collect();
+    named.push(NamedTable {
+        name: "templates".into(),
+        provider: Arc::new(TemplateTable::new(templates.clone())),
+        is_for_admins: false,
+    });
     let logs = tables[0].clone();
     let live: LiveLogs = Arc::new(move || match logs.follow() {
         Ok(rows) => rows.filter_map(async |rows| rows.ok()).boxed(),
@@ -286,6 +313,10 @@ async fn query_engine(
             stream::empty().boxed()
         }
     });
-    let functions = thalweg_stream::register_functions;
+    let templates = templates.clone();
+    let functions: Functions = Arc::new(move |session| {
+        thalweg_stream::register_functions(session);
+        thalweg_stream::register_template_functions(session, &templates, false);
+    });
     Ok(QueryEngine::new(config.query.clone(), named, functions, live, audit).await?)
 }

@@ -11,7 +11,8 @@ use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, TopicConfig};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
 use thalweg_stream::{
-    LATE_EVENTS, Planned, Stream, StreamConfig, ViewConfig, Views, builtin_views, late_schema,
+    LATE_EVENTS, Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views,
+    late_schema,
 };
 use tokio::sync::Mutex;
 
@@ -43,6 +44,7 @@ impl NodeViews {
         config: &Config,
         log: Arc<EmbeddedLog>,
         sources: &[Arc<LakeTable>],
+        templates: &Arc<Templates>,
         query: Arc<QueryEngine>,
     ) -> anyhow::Result<Arc<Self>> {
         let lake_dir = config.data_dir.join("lake");
@@ -60,11 +62,13 @@ impl NodeViews {
             is_for_admins: false,
         })?;
         let directory = config.data_dir.join("stream");
+        let session = thalweg_query::planning_session()?;
+        thalweg_stream::register_template_functions(&session, templates, true);
         let histories = Arc::new(LakeHistories::new(sources));
         let node = Arc::new(Self {
             views: Views::new(
                 StreamConfig { directory: directory.clone(), ..config.stream.clone() },
-                thalweg_query::planning_session()?,
+                session,
                 vec![Stream::logs(), Stream::spans()],
                 histories.clone(),
                 log.clone(),

@@ -141,3 +141,26 @@ async fn a_damaged_file_of_groups_is_not_taken_for_an_empty_one() {
     assert!(matches!(&refused, LogError::Corrupt { .. }), "{refused}");
     assert!(refused.to_string().contains("groups.json"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_read_is_never_ahead_of_the_end_that_the_log_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = std::sync::Arc::new(open(directory.path()).0);
+    let writer = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for n in 0..400 {
+                log.append(at(), batch(n, 1, 1)).await.unwrap();
+            }
+        }
+    });
+    let mut from = 0;
+    while from < 400 {
+        for entry in log.read(at(), from, 1 << 20).await.unwrap() {
+            from = entry.next_offset;
+        }
+        let end = log.offsets(at()).unwrap().end;
+        assert!(from <= end, "read up to {from}, and the log ends at {end}");
+    }
+    writer.await.unwrap();
+}

@@ -85,8 +85,9 @@ impl Serving {
             rows.boxed()
         };
         let (audit, audited) = Audit::new();
-        let engine =
-            QueryEngine::new(config, tables, |_| {}, Arc::new(follow), audit).await.unwrap();
+        let engine = QueryEngine::new(config, tables, Arc::new(|_| {}), Arc::new(follow), audit)
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let gate = Gate::new(access, Ipv4Addr::LOCALHOST.into());
         let edge = Edge::new(EdgeConfig::default(), tls);

@@ -327,7 +327,10 @@ async fn files_named_in_the_configuration_are_tables() {
     ] {
         let config = QueryConfig { tables: vec![table(name, path)], ..Default::default() };
         let live = std::sync::Arc::new(|| futures::stream::pending().boxed());
-        match QueryEngine::new(config, Vec::new(), |_| {}, live, Audit::none()).await.err() {
+        match QueryEngine::new(config, Vec::new(), std::sync::Arc::new(|_| {}), live, Audit::none())
+            .await
+            .err()
+        {
             Some(QueryError::Table { reason, .. }) => {
                 assert!(reason.contains(expected), "{name}: {reason}");
             }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::server::Server;
@@ -20,7 +20,13 @@ const SETTINGS: &[&str] = &[
     "lake.maintenance_interval_secs=1",
     "lake.compaction_min_files=2",
     "log.segment_bytes=65536",
+    "stream.checkpoint_interval_ms=50",
+    // Windows close, and are delivered, while the kills go on.
+    "views=[{name: by_second, lateness_secs: 3, idle_secs: 1, query: \
+        \"SELECT service, count(*) AS events FROM logs GROUP BY tumble('1 second'), service\"}]",
 ];
+/// Longest that the view may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Numbers its events, sends them in batches, and repeats a batch until it is acknowledged.
 struct Writer {
@@ -127,5 +133,24 @@ fn after_any_kill_every_acknowledged_event_is_there_exactly_once() {
         .flatten()
         .collect();
     assert!(found.keys().all(|id| acknowledged.contains(id) || unanswered.contains(id)));
+    views_counted_each_event_once(&server);
     server.stop();
+}
+
+/// Also of windows that closed between kills, and through deliveries that kills cut off.
+fn views_counted_each_event_once(server: &Server) {
+    let batch = server.sql("SELECT service, count(*) FROM logs GROUP BY 1 ORDER BY 1");
+    let view = "SELECT service, sum(events) FROM by_second GROUP BY 1 ORDER BY 1";
+    let late = "SELECT count(*) FROM late_events WHERE view = 'by_second'";
+    let start = Instant::now();
+    while server.sql(view) != batch {
+        let (found, late) = (server.sql(view), server.sql(late));
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{found:?} in the view, {batch:?} in all, late {late:?}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let closed = server.sql("SELECT count(*) FROM by_second WHERE is_final");
+    assert_ne!(closed, ["0"], "no window closed while the kills went on");
 }

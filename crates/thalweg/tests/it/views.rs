@@ -194,3 +194,47 @@ fn the_built_in_views_show_health_and_attacks() {
     );
     eventually(&server, "SELECT client_ip, accounts FROM account_sweeps", &["203.0.113.9,30"]);
 }
+
+#[test]
+fn messages_are_counted_by_template_and_ids_outlive_restarts() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    let log = |server: &Server, from: usize| {
+        let line = |n: usize| {
+            let message = match n % 3 {
+                0 => format!("session {n} closed after {} ms", n * 7),
+                _ => format!("connection from 10.0.0.{n} refused"),
+            };
+            json!({"service": "web", "message": message}).to_string() + "\n"
+        };
+        let body: String = (from..from + 30).map(line).collect();
+        let (status, text) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), &body);
+        assert_eq!(status, 200, "{text}");
+    };
+    let templates = "SELECT template, events FROM templates WHERE events > 9 ORDER BY events DESC";
+    log(&server, 0);
+    eventually(
+        &server,
+        templates,
+        &["connection from <*> refused,20", "session <*> closed after <*>,10"],
+    );
+    eventually(
+        &server,
+        "SELECT sum(events) FROM top_templates WHERE template_id IS NOT NULL",
+        &["30"],
+    );
+    let id = "SELECT DISTINCT template_id(message), template(message) FROM logs WHERE message LIKE 'session%'";
+    let before = server.sql(id);
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert!(before[0].ends_with(",session <*> closed after <*>"), "{before:?}");
+    server.stop();
+
+    let server = Server::start(data.path(), SETTINGS);
+    assert_eq!(server.sql(id), before);
+    log(&server, 30);
+    eventually(
+        &server,
+        templates,
+        &["connection from <*> refused,40", "session <*> closed after <*>,20"],
+    );
+}

@@ -1,0 +1,146 @@
+//! The task that mines: entries in, signals out, a saved state every ten seconds.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use futures::StreamExt;
+use thalweg_event::schema::{column, dictionary_type};
+use thalweg_log::{Log, LogError, Offset, TopicPartition};
+use thalweg_template::Signal;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{Mined, TEMPLATE_SIGNALS, Templates, saved, template_signals_schema};
+use crate::error::Result;
+use crate::task::{entries, now};
+
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Consumer group of the task.
+const GROUP: &str = "templates";
+
+pub(super) struct Keeper {
+    pub(super) templates: Arc<Templates>,
+    pub(super) directory: PathBuf,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) cursors: BTreeMap<TopicPartition, Offset>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Keeper {
+    pub(super) async fn run(mut self) {
+        while let Err(error) = self.mine().await {
+            tracing::error!(%error, "templates are not mined; retrying in {RETRY_DELAY:?}");
+            if self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
+                return;
+            }
+            for (at, cursor) in &mut self.cursors {
+                let start = self.log.offsets(at.clone()).map_or(0, |offsets| offsets.start);
+                *cursor = start.max(*cursor);
+            }
+        }
+    }
+
+    async fn mine(&mut self) -> Result<()> {
+        let mut entries = entries(self.log.as_ref(), &self.cursors);
+        let mut ticks = interval(SAVE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_changed = false;
+        loop {
+            let mut signals = vec![];
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.save(is_changed).await,
+                _ = ticks.tick() => {
+                    signals = self.templates.mined.lock().watch.advance(now().unix_micros);
+                    self.save(is_changed).await?;
+                    is_changed = false;
+                }
+                Some((at, entry)) = entries.next() => {
+                    let entry = entry?;
+                    let cursor = self.cursors.get(&at).copied().unwrap_or(0);
+                    if entry.next_offset > cursor {
+                        signals = count(&mut self.templates.mined.lock(), &entry.after(cursor))?;
+                        self.cursors.insert(at, entry.next_offset);
+                        is_changed = true;
+                    }
+                }
+            }
+            self.tell(&signals).await?;
+        }
+    }
+
+    async fn save(&self, is_changed: bool) -> Result<()> {
+        if !is_changed {
+            return Ok(());
+        }
+        saved::save(&self.directory, &self.templates.mined.lock(), &self.cursors)
+            .map_err(fjall::Error::Io)?;
+        for (at, cursor) in &self.cursors {
+            self.log.commit(GROUP, at.clone(), *cursor).await?;
+        }
+        Ok(())
+    }
+
+    /// Signals are told at least once: those of the last seconds before a crash again.
+    async fn tell(&self, signals: &[Signal]) -> Result<(), LogError> {
+        if signals.is_empty() {
+            return Ok(());
+        }
+        let rows = rows(&self.templates.mined.lock(), signals);
+        self.log.append(TopicPartition::new(TEMPLATE_SIGNALS, 0), rows).await.map(drop)
+    }
+}
+
+/// Counts the messages of a batch of logs.
+fn count(mined: &mut Mined, rows: &RecordBatch) -> Result<Vec<Signal>> {
+    let (Some(messages), Some(times)) =
+        (rows.column_by_name(column::MESSAGE), rows.column_by_name(column::TIMESTAMP))
+    else {
+        return Ok(vec![]);
+    };
+    let messages = cast(messages, &DataType::Utf8)?;
+    let messages = messages.as_string::<i32>();
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let mut signals = vec![];
+    for (n, message) in messages.iter().enumerate() {
+        if let Some(message) = message {
+            let template = mined.observe(message);
+            signals.extend(mined.watch.record(template, times.value(n)));
+        }
+    }
+    Ok(signals)
+}
+
+fn rows(mined: &Mined, signals: &[Signal]) -> RecordBatch {
+    let parts = signals.iter().map(|signal| match signal {
+        Signal::New { template, at } => ("new", *template, *at, None, None),
+        Signal::RateChanged { template, at, before, now, .. } => {
+            ("rate_changed", *template, *at, Some(*before), Some(i64::from(*now)))
+        }
+    });
+    let parts: Vec<_> = parts.collect();
+    let texts = parts.iter().map(|(_, id, ..)| {
+        mined.miner.template(*id).map_or_else(String::new, |template| template.to_string())
+    });
+    let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(parts.iter().map(|p| p.0)));
+    let times = TimestampMicrosecondArray::from_iter_values(parts.iter().map(|p| p.2));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(times.with_timezone("UTC")),
+        cast(&kinds, &dictionary_type()).expect("text goes into a dictionary"),
+        Arc::new(StringArray::from_iter_values(parts.iter().map(|p| p.1.to_string()))),
+        Arc::new(StringArray::from_iter_values(texts)),
+        Arc::new(parts.iter().map(|p| p.3).collect::<Float64Array>()),
+        Arc::new(parts.iter().map(|p| p.4).collect::<Int64Array>()),
+    ];
+    RecordBatch::try_new(template_signals_schema(), columns)
+        .expect("columns are in the order of the schema")
+}

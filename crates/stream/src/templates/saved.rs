@@ -1,0 +1,96 @@
+//! What is kept of templates across restarts: one file, replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thalweg_log::{Log, Offset, TopicPartition};
+use thalweg_template::{Miner, TemplateStatistics};
+
+use super::{Mined, new_miner};
+use crate::error::{Result, StreamError};
+use crate::stream::Stream;
+use crate::task::{ends, now};
+
+const FILE: &str = "templates.state";
+/// Format of the file.
+const FORMAT: u32 = 1;
+
+/// The file's first line; the miner's snapshot follows.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    /// Offsets behind the last row that was counted.
+    cursors: Vec<(String, u32, Offset)>,
+    /// Count, first and last time by template.
+    counts: Vec<(u64, u64, i64, i64)>,
+}
+
+/// What was kept, or nothing yet and the ends of the topics.
+pub(super) fn load(
+    directory: &Path,
+    logs: &Stream,
+    log: &dyn Log,
+) -> Result<(Mined, BTreeMap<TopicPartition, Offset>)> {
+    let mut cursors = ends(log, &logs.topics)?;
+    let path = directory.join(FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok((Mined::new(new_miner(), vec![], now().unix_micros), cursors));
+        }
+        Err(error) => return Err(fjall::Error::Io(error).into()),
+    };
+    let corrupt = |reason: String| StreamError::Corrupt {
+        view: "templates".into(),
+        reason: format!("{}: {reason}; or remove the file", path.display()),
+    };
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (head, snapshot) =
+        bytes.split_at(end.ok_or_else(|| corrupt("it has no first line".into()))?);
+    let head: Head = serde_json::from_slice(head).map_err(|error| corrupt(error.to_string()))?;
+    if head.format != FORMAT {
+        return Err(corrupt(format!("expected format {FORMAT}, found {}", head.format)));
+    }
+    let miner = Miner::restore(&snapshot[1..]).map_err(|error| corrupt(error.to_string()))?;
+    for (topic, partition, offset) in head.cursors {
+        let at = TopicPartition::new(topic, partition);
+        if let Some(cursor) = cursors.get_mut(&at) {
+            *cursor = offset.clamp(log.offsets(at)?.start, *cursor);
+        }
+    }
+    let counts = head.counts.into_iter().map(|(template, count, first_seen, last_seen)| {
+        (template, TemplateStatistics { count, first_seen, last_seen })
+    });
+    Ok((Mined::new(miner, counts.collect(), now().unix_micros), cursors))
+}
+
+/// Keeps what was learnt of the rows before `cursors`. The file holds either the old or the new
+/// state, whenever the machine stops.
+pub(super) fn save(
+    directory: &Path,
+    mined: &Mined,
+    cursors: &BTreeMap<TopicPartition, Offset>,
+) -> std::io::Result<()> {
+    let head = Head {
+        format: FORMAT,
+        cursors: cursors.iter().map(|(at, o)| (at.topic.to_string(), at.partition, *o)).collect(),
+        counts: mined
+            .watch
+            .iter()
+            .map(|(id, s)| (id.0, s.count, s.first_seen, s.last_seen))
+            .collect(),
+    };
+    fs::create_dir_all(directory)?;
+    let path = directory.join(FILE);
+    let draft = path.with_extension("state.new");
+    let mut file = File::create(&draft)?;
+    file.write_all(&serde_json::to_vec(&head)?)?;
+    file.write_all(b"\n")?;
+    file.write_all(&mined.miner.snapshot())?;
+    file.sync_all()?;
+    fs::rename(&draft, &path)?;
+    File::open(directory)?.sync_all()
+}
