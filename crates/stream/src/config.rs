@@ -153,3 +153,25 @@ impl std::fmt::Display for ViewName {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_view_has_defaults_and_refuses_what_it_does_not_know() {
+        let stated =
+            json!({"name": "v", "query": "SELECT 1", "lateness_secs": 60, "emit": "on_close"});
+        let view: ViewConfig = serde_json::from_value(stated).unwrap();
+        let expected =
+            ViewOptions { lateness_secs: 60, emit: Emit::OnClose, ..ViewOptions::default() };
+        assert_eq!(view.options, expected);
+        let unknown = json!({"name": "v", "query": "SELECT 1", "latenes_secs": 60});
+        let error = serde_json::from_value::<ViewConfig>(unknown).unwrap_err().to_string();
+        assert!(error.contains("latenes_secs"), "{error}");
+        let name = json!({"name": "Not A Name", "query": "SELECT 1"});
+        assert!(serde_json::from_value::<ViewConfig>(name).is_err());
+    }
+}
