@@ -15,6 +15,7 @@ use thalweg_log::{Entry, LogError, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::background;
 use crate::conform::{batch_bytes, conform};
 use crate::delta::Change;
 use crate::encode::write_files;
@@ -24,6 +25,9 @@ use crate::table::{Table, stopped};
 
 /// Wait after the first failure; doubles up to [`MAX_RETRY_DELAY`].
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Rows that may wait in the log while encoding gives way to taking in more; beyond that, it takes
+/// its share.
+const MAX_WAITING_ROWS: u64 = 10_000_000;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Rows on their way into the table.
@@ -125,8 +129,10 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let (root, spec) = (table.root.clone(), Arc::clone(&table.spec));
     let config = table.config.clone();
     let write = move || write_files(&root, &spec, &config, &batches);
-    let files = tokio::task::spawn_blocking(write).await;
-    let files = files.map_err(|_| LakeError::Stopped("encoder".into()))??;
+    // Senders wait for what encoding would take from them; rows in the log are safe, and seen.
+    let gives_way = table.lag(&table.snapshots.current())? < MAX_WAITING_ROWS;
+    let files = background::run(gives_way, write).await;
+    let files = files.ok_or_else(|| LakeError::Stopped("encoder".into()))??;
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();
     let change = Change { add, remove: vec![], offsets, data_change: true };

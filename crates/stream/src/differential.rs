@@ -339,7 +339,7 @@ impl Harness {
         view.note_ends().unwrap();
         view.checkpoint(now).unwrap();
         view.deliver().await.unwrap();
-        view.release().await.unwrap();
+        view.release(now).await.unwrap();
     }
 
     /// Takes what is left, and lets time go by until every window is closed.

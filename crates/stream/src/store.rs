@@ -16,6 +16,12 @@ const CHECKPOINT: &[u8] = b"checkpoint";
 const PARTIAL: u8 = b'p';
 const OUTPUT: u8 = b'o';
 const LATE: u8 = b'l';
+/// Memory for blocks read from disk; what is read often is held decoded by the view.
+const CACHE_BYTES: u64 = 1 << 20;
+/// Memory for what was written and is not yet sorted on disk.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Disk space for the journal, the least that fjall allows.
+const JOURNAL_BYTES: u64 = 64 << 20;
 /// Format of what is stored; another number is another program's.
 const FORMAT: u32 = 1;
 
@@ -128,8 +134,13 @@ impl PartialKey {
 
 impl Store {
     pub(crate) fn open(directory: &Path, view: &str) -> Result<Self> {
-        let database = Database::builder(directory).worker_threads(1).open()?;
-        let keyspace = database.keyspace("state", KeyspaceCreateOptions::default)?;
+        let database = Database::builder(directory)
+            .worker_threads(1)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let keyspace = database.keyspace("state", options)?;
         Ok(Self { view: view.to_owned(), database, keyspace })
     }
 

@@ -138,7 +138,7 @@ impl Task {
         view.note_ends()?;
         view.checkpoint(now())?;
         view.deliver().await?;
-        view.release().await?;
+        view.release(now()).await?;
         self.published.store(Some(Arc::new(view.published())));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use thalweg_log::{Entry, Log, Offset, TopicPartition};
@@ -22,6 +22,8 @@ use crate::watermark::{BEGINNING, Now, Watermark};
 const CLOSE_ROWS: usize = 256 << 10;
 /// Rows that are appended to a topic at once.
 const APPEND_ROWS: usize = 64 << 10;
+/// Pause between two notes to the log of how far a view has read.
+const RELEASE_EVERY: Duration = Duration::from_secs(5);
 /// Memory for entries that are looked through for rows delivered before a crash.
 const REREAD_BYTES: usize = 8 << 20;
 
@@ -54,6 +56,8 @@ pub(crate) struct View {
     undelivered: Option<Checkpoint>,
     /// Whether anything came since the last checkpoint.
     is_changed: bool,
+    /// When the log was told last how far the view has read.
+    released: Option<Instant>,
     meters: Meters,
 }
 
@@ -132,6 +136,7 @@ impl View {
             late: vec![],
             undelivered: None,
             is_changed: false,
+            released: None,
             made,
             store,
             config,
@@ -266,8 +271,13 @@ impl View {
         TopicPartition::new(self.made.topic.as_str(), 0)
     }
 
-    /// Lets the log remove what was read.
-    pub(crate) async fn release(&mut self) -> Result<()> {
+    /// Lets the log remove what was read, every few seconds.
+    pub(crate) async fn release(&mut self, now: Now) -> Result<()> {
+        let is_recent = |released| now.instant.duration_since(released) < RELEASE_EVERY;
+        if self.released.is_some_and(is_recent) {
+            return Ok(());
+        }
+        self.released = Some(now.instant);
         for (at, cursor) in &self.cursors {
             self.made.log.commit(&consumer_group(&self.made.topic), at.clone(), *cursor).await?;
         }
