@@ -146,21 +146,28 @@ async fn a_damaged_file_of_groups_is_not_taken_for_an_empty_one() {
 async fn what_is_read_is_never_ahead_of_the_end_that_the_log_tells() {
     let directory = tempfile::tempdir().unwrap();
     let log = std::sync::Arc::new(open(directory.path()).0);
-    let writer = tokio::spawn({
+    let readers = (0..3).map(|_| {
         let log = log.clone();
-        async move {
-            for n in 0..400 {
-                log.append(at(), batch(n, 1, 1)).await.unwrap();
+        tokio::spawn(async move {
+            let mut end = 0;
+            while end < APPENDS {
+                let from = end.saturating_sub(1);
+                let read = log.read(at(), from, 1 << 20).await.unwrap();
+                let seen = read.last().map_or(0, |last| last.next_offset);
+                end = log.offsets(at()).unwrap().end;
+                assert!(seen <= end, "read up to {seen}, and the log ends at {end}");
+                tokio::task::yield_now().await;
             }
-        }
+        })
     });
-    let mut from = 0;
-    while from < 400 {
-        for entry in log.read(at(), from, 1 << 20).await.unwrap() {
-            from = entry.next_offset;
-        }
-        let end = log.offsets(at()).unwrap().end;
-        assert!(from <= end, "read up to {from}, and the log ends at {end}");
+    let readers: Vec<_> = readers.collect();
+    for n in 0..APPENDS {
+        log.append(at(), batch(n, 1, 1)).await.unwrap();
     }
-    writer.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }
+
+/// Enough for the writer to be seen between showing entries and the end behind them.
+const APPENDS: u64 = 4_000;
