@@ -57,7 +57,12 @@ async fn print(
 pub(super) async fn table(client: &Client, sql: &str, limit: usize) -> anyhow::Result<String> {
     let body = client.sql(sql, limit, ARROW_STREAM).await?.bytes().await?;
     let reader = StreamReader::try_new(&body[..], None)?;
-    let batches = reader.collect::<Result<Vec<RecordBatch>, _>>()?;
+    // Without a row, the header still says what was asked.
+    let header = RecordBatch::new_empty(reader.schema());
+    let mut batches = reader.collect::<Result<Vec<RecordBatch>, _>>()?;
+    if batches.is_empty() {
+        batches.push(header);
+    }
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let s = if rows == 1 { "" } else { "s" };
     let more = if rows == limit { "; there may be more, see --limit" } else { "" };
