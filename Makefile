@@ -21,7 +21,7 @@ help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
 demo: build-deps ## Build the binary and run the demonstration (DEMO="--for 20s" for a short one)
-	@if [ ! -x "$(BINARY)" ]; then echo "building thalweg: some 600 crates, once; plan 20 minutes on two cores"; fi
+	@if [ ! -x "$(BINARY)" ]; then echo "building thalweg: some 600 crates, once; plan 25 minutes on two cores"; fi
 	@cargo build --release -p thalweg
 	@"$(BINARY)" demo $(DEMO)
 

@@ -1,13 +1,12 @@
 //! State that outlives the process.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thalweg_log::replace_file;
 
 use crate::error::{AlertError, Result};
 
@@ -66,17 +65,8 @@ impl StateFile {
 
     /// Replaces the content, durably.
     pub(crate) fn replace(&self, bytes: &[u8]) -> Result<()> {
-        let write = || {
-            let new = self.path.with_extension("json.new");
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        write().map_err(|reason| AlertError::Io { path: self.path.clone(), reason })
+        replace_file(&self.path, bytes)
+            .map_err(|reason| AlertError::Io { path: self.path.clone(), reason })
     }
 }
 

@@ -39,6 +39,20 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
+    /// A table of one topic's rows, named as the topic is, with nothing to choose files by but the
+    /// time.
+    pub fn of_topic(topic: &str, schema: SchemaRef, time_column: &str) -> Self {
+        Self {
+            name: topic.into(),
+            schema,
+            topics: names(&[topic]),
+            time_column: time_column.into(),
+            cluster_column: None,
+            lookup_columns: vec![],
+            text_columns: vec![],
+        }
+    }
+
     /// Table `logs`: every event.
     pub fn logs() -> Self {
         Self {
@@ -74,27 +88,20 @@ impl TableSpec {
 
     /// Table `rejected`: records that could not be read, and why.
     pub fn rejected() -> Self {
+        let time = column::OBSERVED_TIMESTAMP;
         Self {
-            name: "rejected".into(),
-            schema: schema::rejected_schema(),
-            topics: names(&[topic::REJECTED]),
-            time_column: column::OBSERVED_TIMESTAMP.into(),
             cluster_column: Some(column::REJECTED_FORMAT.into()),
-            lookup_columns: vec![],
             text_columns: names(&[column::REJECTED_REASON, column::REJECTED_ORIGINAL]),
+            ..Self::of_topic(topic::REJECTED, schema::rejected_schema(), time)
         }
     }
 
     /// Table `audit`: who asked what.
     pub fn audit() -> Self {
         Self {
-            name: "audit".into(),
-            schema: schema::audit_schema(),
-            topics: names(&[topic::AUDIT]),
-            time_column: column::TIMESTAMP.into(),
             cluster_column: Some(column::AUDIT_PRINCIPAL.into()),
-            lookup_columns: vec![],
             text_columns: names(&[column::AUDIT_STATEMENT]),
+            ..Self::of_topic(topic::AUDIT, schema::audit_schema(), column::TIMESTAMP)
         }
     }
 

@@ -1,18 +1,13 @@
 //! Offsets of consumer groups, in one small file that is replaced atomically.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{LogError, Result, io_error},
-    segment::sync_directory,
+    replace::replace_file,
     types::{Offset, TopicPartition},
 };
 
@@ -132,13 +127,7 @@ impl Groups {
     fn write(&self, offsets: &Offsets) -> io::Result<()> {
         let content =
             FileContent { version: 1, crc32: checksum(offsets)?, groups: offsets.clone() };
-        let path = self.directory.join(FILE);
-        let draft = path.with_extension("json.new");
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(&content)?)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        sync_directory(&self.directory)
+        replace_file(&self.directory.join(FILE), &serde_json::to_vec_pretty(&content)?)
     }
 }
 

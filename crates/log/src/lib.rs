@@ -48,6 +48,7 @@ mod index;
 mod partition;
 mod queue;
 mod recovery;
+mod replace;
 mod retention;
 mod scan;
 mod segment;
@@ -59,6 +60,7 @@ pub use config::{LogConfig, RetentionConfig, TopicConfig};
 pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
 pub use recovery::{Cut, Loss, RecoveryReport};
+pub use replace::replace_file;
 pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
 
 use arrow::array::RecordBatch;

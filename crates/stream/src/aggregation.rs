@@ -51,12 +51,6 @@ pub(crate) struct Groups {
     ids: Vec<usize>,
 }
 
-/// Rows that are to be grouped: their event times, and what keys and aggregates read.
-pub(crate) struct Rows<'a> {
-    pub(crate) times: &'a Int64Array,
-    pub(crate) batch: &'a RecordBatch,
-}
-
 impl Aggregation {
     /// Groups rows of `input` by `window` and `keys`.
     pub(crate) fn new(
@@ -144,23 +138,20 @@ impl Aggregation {
 }
 
 impl Groups {
-    /// Adds rows. Sessions among them are told apart within the batch only: partial states are
+    /// Adds rows, with their event times. Sessions among them are told apart within the batch only: partial states are
     /// joined when they are merged.
-    pub(crate) fn update(&mut self, rows: &Rows<'_>) -> Result<()> {
+    pub(crate) fn update(&mut self, batch: &RecordBatch, times: &Int64Array) -> Result<()> {
         let aggregation = Arc::clone(&self.aggregation);
-        let batch = rows.batch;
         let keys = aggregation.evaluate_keys(batch)?;
         let evaluate = |lowered: &LoweredAggregate| Arguments::evaluate(lowered, batch);
         let arguments: Vec<Arguments> =
             aggregation.aggregates.iter().map(evaluate).collect::<Result<_>>()?;
         for nth in 0..aggregation.window.overlap() {
             let starts = match aggregation.window {
-                Window::Session { gap } => {
-                    aggregation.sessions(&keys, rows.times, rows.times, gap)?
-                }
-                window => window.starts(rows.times, nth),
+                Window::Session { gap } => aggregation.sessions(&keys, times, times, gap)?,
+                window => window.starts(times, nth),
             };
-            let total = self.assign(starts, rows.times, &keys)?;
+            let total = self.assign(starts, times, &keys)?;
             for (accumulator, of) in self.accumulators.iter_mut().zip(&arguments) {
                 accumulator.update_batch(&of.values, &self.ids, of.filter.as_ref(), total)?;
             }

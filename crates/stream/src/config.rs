@@ -1,5 +1,6 @@
 //! What can be said of views.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -21,7 +22,7 @@ pub struct StreamConfig {
     pub builtin_views: bool,
     /// How often a view makes durable what it has computed and emits what is complete. What an
     /// event changes is seen, in alerts too, this much later at most.
-    pub checkpoint_interval_ms: u64,
+    pub checkpoint_interval_ms: NonZeroU64,
     /// Memory for what one view has gathered since its last checkpoint; it makes one when it has
     /// reached this.
     pub gather_bytes: usize,
@@ -38,7 +39,7 @@ impl Default for StreamConfig {
         Self {
             directory: "data/stream".into(),
             builtin_views: true,
-            checkpoint_interval_ms: 1_000,
+            checkpoint_interval_ms: NonZeroU64::new(1_000).expect("not zero"),
             gather_bytes: 64 << 20,
             resident_bytes: 64 << 20,
             threads: None,

@@ -15,7 +15,7 @@ use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBui
 use datafusion::physical_expr::{PhysicalExpr, expressions};
 use thalweg_event::schema::timestamp_type;
 
-use crate::aggregation::{Aggregation, Results, Rows};
+use crate::aggregation::{Aggregation, Results};
 use crate::config::ViewConfig;
 use crate::error::{Result, StreamError};
 use crate::functions::Call;
@@ -142,11 +142,6 @@ impl Plan {
             .map(|(column, field)| cast_with_options(column, field.data_type(), &fit));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)
-    }
-
-    /// Adds rows to groups.
-    pub(crate) fn rows<'a>(&self, input: &'a Input) -> Rows<'a> {
-        Rows { times: &input.times, batch: &input.rows }
     }
 }
 

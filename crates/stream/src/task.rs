@@ -116,7 +116,7 @@ impl Task {
     async fn maintain(&self, view: &mut View) -> Result<()> {
         view.deliver().await?;
         let mut entries = entries(self.made.log.as_ref(), view.cursors());
-        let mut ticks = interval(Duration::from_millis(self.config.checkpoint_interval_ms));
+        let mut ticks = interval(Duration::from_millis(self.config.checkpoint_interval_ms.get()));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_due = tokio::select! {

@@ -188,7 +188,7 @@ impl View {
             }
         }
         if input.rows.num_rows() > 0 {
-            self.groups.update(&plan.rows(&input))?;
+            self.groups.update(&input.rows, &input.times)?;
         }
         Ok(newest)
     }
@@ -257,8 +257,8 @@ impl View {
         let ends = checkpoint.outbox.as_ref().expect("kept only with rows to deliver");
         let (log, name) = (&*self.made.log, &self.made.name);
         let output = self.store.output()?;
-        let at = TopicPartition::new(self.made.topic.as_str(), 0);
-        let emitted = append(log, at, ends.output_end, output, RecordBatch::num_rows).await?;
+        let emitted =
+            append(log, self.output_at(), ends.output_end, output, RecordBatch::num_rows).await?;
         self.meters.emitted(emitted);
         let late = self.store.late()?;
         append(log, late_at(), ends.late_end, late, |batch| count_of(name, batch)).await?;
@@ -334,7 +334,8 @@ async fn append(
         return Ok(0);
     }
     let mut done = 0;
-    let mut from = end;
+    // What retention has removed since then cannot be told any more; it must not stop the view.
+    let mut from = end.max(log.offsets(at.clone())?.start);
     while from < log.offsets(at.clone())?.end {
         let entries = log.read(at.clone(), from, REREAD_BYTES).await?;
         for entry in &entries {

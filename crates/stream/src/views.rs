@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
@@ -44,7 +44,6 @@ struct Known {
 }
 
 struct Running {
-    config: ViewConfig,
     topic: String,
     reads: String,
     directory: PathBuf,
@@ -73,11 +72,6 @@ impl Planned {
     /// The column that says when a row's window began.
     pub fn time_column(&self) -> &'static str {
         WINDOW_START
-    }
-
-    /// The view as it was stated.
-    pub fn config(&self) -> &ViewConfig {
-        &self.config
     }
 }
 
@@ -125,12 +119,19 @@ impl Views {
     /// Understands a view's query.
     ///
     /// # Errors
-    /// [`StreamError::Exists`], [`StreamError::Definition`].
+    /// [`StreamError::Exists`]; [`StreamError::Definition`], also at the limit of views.
     pub async fn plan(&self, config: ViewConfig) -> Result<Planned> {
         let streams = {
             let known = self.known.lock();
             if known.streams.get(config.name.as_str()).is_some() {
                 return Err(StreamError::Exists(config.name.to_string()));
+            }
+            if known.running.len() >= self.config.max_views {
+                let reason = format!(
+                    "there are {} views, as many as `stream.max_views` allows; drop one, or raise it",
+                    self.config.max_views
+                );
+                return Err(StreamError::definition(config.name.as_str(), reason));
             }
             known.streams.clone()
         };
@@ -154,7 +155,7 @@ impl Views {
     /// Answers the view as a table.
     ///
     /// # Errors
-    /// [`StreamError::Exists`], [`StreamError::Definition`] at the limit of views.
+    /// [`StreamError::Exists`]; [`StreamError::Log`] when the log lacks a topic.
     pub fn start(
         &self,
         planned: Planned,
@@ -166,13 +167,6 @@ impl Views {
         let mut known = self.known.lock();
         if known.streams.get(&name).is_some() {
             return Err(StreamError::Exists(name));
-        }
-        if known.running.len() >= self.config.max_views {
-            let reason = format!(
-                "there are {} views, as many as `stream.max_views` allows",
-                self.config.max_views
-            );
-            return Err(StreamError::definition(&name, reason));
         }
         let published: Arc<ArcSwapOption<Published>> = Arc::default();
         let directory = self.config.directory.join(&name);
@@ -196,15 +190,14 @@ impl Views {
         let task = self.runtime().spawn(task.run());
         let reads = plan.stream.name.clone();
         let emit = config.options.emit;
-        let running = Running { config, topic: topic.clone(), reads, directory, stop, task };
+        let running = Running { topic: topic.clone(), reads, directory, stop, task };
         known.running.insert(name.clone(), running);
-        let schema: Schema = plan.output.as_ref().clone();
         self.add_stream(
             &mut known,
             Stream {
                 name,
                 topics: vec![topic],
-                schema: Arc::new(schema),
+                schema: Arc::clone(&plan.output),
                 time_column: WINDOW_START.into(),
             },
         );
@@ -215,7 +208,7 @@ impl Views {
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn remove(&self, name: &str) -> Result<ViewConfig> {
+    pub async fn remove(&self, name: &str) -> Result<()> {
         let running = {
             let mut known = self.known.lock();
             let reader = known.running.iter().find(|(_, running)| running.reads == name);
@@ -233,12 +226,7 @@ impl Views {
         if let Err(error) = std::fs::remove_dir_all(&running.directory) {
             tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
         }
-        Ok(running.config)
-    }
-
-    /// The views there are.
-    pub fn list(&self) -> Vec<ViewConfig> {
-        self.known.lock().running.values().map(|running| running.config.clone()).collect()
+        Ok(())
     }
 
     /// Topics of the views there are.

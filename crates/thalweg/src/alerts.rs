@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use thalweg_access::{Asker, Principal};
-use thalweg_alert::{ALERTS, Rows, SERVICE, UNDELIVERED, alerts_schema, undelivered_schema};
-use thalweg_event::schema::column;
-use thalweg_lake::TableSpec;
+use thalweg_alert::Rows;
 use thalweg_query::{Limits, QueryEngine};
 
 /// Longest that a question may take; alerts give up sooner, as they are configured.
@@ -31,21 +29,4 @@ impl Rows for EngineRows {
         };
         answer.await.map_err(|error| error.to_string())
     }
-}
-
-/// Tables of what became of alerts.
-pub(crate) fn tables() -> [TableSpec; 2] {
-    let table = |name: &str, schema, cluster: &str, texts: &[&str]| TableSpec {
-        name: name.into(),
-        schema,
-        topics: vec![name.into()],
-        time_column: column::TIMESTAMP.into(),
-        cluster_column: Some(cluster.into()),
-        lookup_columns: vec![],
-        text_columns: texts.iter().map(|name| name.to_string()).collect(),
-    };
-    [
-        table(ALERTS, alerts_schema(), SERVICE, &["summary", "labels", "annotations", "evidence"]),
-        table(UNDELIVERED, undelivered_schema(), "receiver", &["reason", "notification"]),
-    ]
 }

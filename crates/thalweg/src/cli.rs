@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use thalweg_alert::Period;
 
 /// Logs from the wire to a SQL answer, in one binary.
 #[derive(Debug, Parser)]
@@ -206,18 +207,9 @@ pub(crate) enum SchemaKind {
     Openapi,
 }
 
-/// A whole number followed by `s`, `m` or `h`.
+/// A span of time such as `20s`, `5m` or `1h`.
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let expected = || format!("expected a time such as 20s, 5m or 1h, found `{text}`");
-    let unit = text.chars().last().ok_or_else(expected)?;
-    let secs = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return Err(expected()),
-    };
-    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| expected())?;
-    number.checked_mul(secs).map(std::time::Duration::from_secs).ok_or_else(expected)
+    Period::<0>::try_from(text.to_owned()).map(Period::get)
 }
 
 #[cfg(test)]

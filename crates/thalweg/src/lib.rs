@@ -20,6 +20,7 @@ mod format_api;
 mod health;
 mod openapi;
 mod server;
+mod tables;
 mod telemetry;
 mod views;
 

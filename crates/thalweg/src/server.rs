@@ -7,14 +7,14 @@ use futures::{StreamExt as _, stream};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
-use thalweg_alert::{ALERTS, Alerts, UNDELIVERED};
+use thalweg_alert::Alerts;
 use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
 use thalweg_ingest::{Ingest, syslog::Syslog};
-use thalweg_lake::{LakeTable, TableSpec};
+use thalweg_lake::LakeTable;
 use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
 use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
-use thalweg_stream::{Stream, TEMPLATE_SIGNALS, TemplateTable, Templates, template_signals_schema};
+use thalweg_stream::{Stream, TemplateTable, Templates};
 use tokio::{
     net::{TcpListener, UdpSocket},
     task::JoinHandle,
@@ -22,10 +22,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    alerts::{self, EngineRows},
+    alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    format_api, health, openapi,
+    format_api, health, openapi, tables,
     views::NodeViews,
 };
 
@@ -92,9 +92,7 @@ impl Server {
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        let specs =
-            [TableSpec::logs(), TableSpec::spans(), TableSpec::rejected(), TableSpec::audit()];
-        for spec in specs.into_iter().chain(alerts::tables()).chain([template_signals()]) {
+        for spec in tables::all() {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
@@ -186,37 +184,14 @@ impl Server {
 
 /// The log of a node: its topics, with what the operator says of them.
 fn log_config(config: &Config) -> LogConfig {
-    let topics = [
-        topic::LOGS_CRITICAL,
-        topic::LOGS_ROUTINE,
-        topic::SPANS,
-        topic::REJECTED,
-        topic::AUDIT,
-        ALERTS,
-        UNDELIVERED,
-        TEMPLATE_SIGNALS,
-    ];
-    let topics = topics.map(|name| {
+    let topics = tables::all().into_iter().flat_map(|table| table.topics).map(|name| {
         let configured = config.log.topics.iter().find(|topic| topic.name == name);
         configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
     });
     LogConfig {
         directory: config.data_dir.join("log"),
-        topics: topics.into(),
+        topics: topics.collect(),
         ..config.log.clone()
-    }
-}
-
-/// Table of what is remarkable about templates of messages.
-fn template_signals() -> TableSpec {
-    TableSpec {
-        name: TEMPLATE_SIGNALS.into(),
-        schema: template_signals_schema(),
-        topics: vec![TEMPLATE_SIGNALS.into()],
-        time_column: "timestamp".into(),
-        cluster_column: Some("signal".into()),
-        lookup_columns: vec![],
-        text_columns: vec!["template".into()],
     }
 }
 

@@ -10,10 +10,7 @@ use serde_json::{Map, Value};
 use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
 use thalweg_log::{EmbeddedLog, TopicConfig};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
-use thalweg_stream::{
-    LATE_EVENTS, Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views,
-    late_schema,
-};
+use thalweg_stream::{Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
 use tokio::sync::Mutex;
 
 use self::{created::CreatedViews, history::LakeHistories};
@@ -34,7 +31,6 @@ pub(crate) struct NodeViews {
     created: CreatedViews,
     /// Tables of closed windows, by view. Held while a view comes or goes.
     tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
-    late_events: Arc<LakeTable>,
 }
 
 impl NodeViews {
@@ -52,15 +48,6 @@ impl NodeViews {
             flush_interval_ms: config.lake.flush_interval_ms.max(FLUSH_INTERVAL_MS),
             ..config.lake.clone()
         };
-        log.create_topic(&TopicConfig::new(LATE_EVENTS, 1))?;
-        let directory = lake_dir.join(LATE_EVENTS);
-        let late_events =
-            LakeTable::open(&directory, late_events_spec(), lake.clone(), log.clone()).await?;
-        query.add_table(NamedTable {
-            name: LATE_EVENTS.into(),
-            provider: late_events.clone(),
-            is_for_admins: false,
-        })?;
         let directory = config.data_dir.join("stream");
         let session = thalweg_query::planning_session()?;
         thalweg_stream::register_template_functions(&session, templates, true);
@@ -80,7 +67,6 @@ impl NodeViews {
             histories,
             created: CreatedViews::open(&directory)?,
             tables: Mutex::default(),
-            late_events,
         });
         let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
         for view in builtin.into_iter().chain(config.views.iter().cloned()) {
@@ -102,7 +88,7 @@ impl NodeViews {
     /// Makes a last checkpoint of each view, and closes their tables.
     pub(crate) async fn stop(&self) {
         self.views.shutdown().await;
-        for table in self.tables.lock().await.values().chain([&self.late_events]) {
+        for table in self.tables.lock().await.values() {
             table.shutdown().await;
         }
     }
@@ -122,7 +108,8 @@ impl NodeViews {
         let planned = self.views.plan(view).await?;
         let topic = planned.topic();
         self.log.create_topic(&TopicConfig::new(topic.as_str(), 1))?;
-        let spec = table_spec(&planned);
+        let schema = planned.schema().clone();
+        let spec = TableSpec::of_topic(&topic, schema, planned.time_column());
         let directory = self.lake_dir.join(&topic);
         let table = LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?;
         let provider = self.views.start(planned, table.clone())?;
@@ -228,28 +215,4 @@ fn stated(view: ViewDefinition) -> Result<ViewConfig, String> {
     fields.insert("name".into(), view.name.into());
     fields.insert("query".into(), view.query.into());
     serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
-}
-
-fn late_events_spec() -> TableSpec {
-    TableSpec {
-        name: LATE_EVENTS.into(),
-        schema: late_schema(),
-        topics: vec![LATE_EVENTS.into()],
-        time_column: "timestamp".into(),
-        cluster_column: Some("view".into()),
-        lookup_columns: vec![],
-        text_columns: vec!["event".into()],
-    }
-}
-
-fn table_spec(planned: &Planned) -> TableSpec {
-    TableSpec {
-        name: planned.topic(),
-        schema: planned.schema().clone(),
-        topics: vec![planned.topic()],
-        time_column: planned.time_column().into(),
-        cluster_column: None,
-        lookup_columns: vec![],
-        text_columns: vec![],
-    }
 }

@@ -68,7 +68,10 @@ impl Keeper {
                     let entry = entry?;
                     let cursor = self.cursors.get(&at).copied().unwrap_or(0);
                     if entry.next_offset > cursor {
-                        signals = count(&mut self.templates.mined.lock(), &entry.after(cursor))?;
+                        let (templates, rows) =
+                            (Arc::clone(&self.templates), entry.after(cursor));
+                        let count = move || count(&mut templates.mined.lock(), &rows);
+                        signals = blocking(count).await?;
                         self.cursors.insert(at, entry.next_offset);
                         is_changed = true;
                     }
@@ -82,8 +85,10 @@ impl Keeper {
         if !is_changed {
             return Ok(());
         }
-        saved::save(&self.directory, &self.templates.mined.lock(), &self.cursors)
-            .map_err(fjall::Error::Io)?;
+        let (templates, directory) = (Arc::clone(&self.templates), self.directory.clone());
+        let cursors = self.cursors.clone();
+        let save = move || saved::save(&directory, &templates.mined.lock(), &cursors);
+        blocking(save).await.map_err(fjall::Error::Io)?;
         for (at, cursor) in &self.cursors {
             self.log.commit(GROUP, at.clone(), *cursor).await?;
         }
@@ -97,6 +102,18 @@ impl Keeper {
         }
         let rows = rows(&self.templates.mined.lock(), signals);
         self.log.append(TopicPartition::new(TEMPLATE_SIGNALS, 0), rows).await.map(drop)
+    }
+}
+
+/// Runs `work` where it holds up nobody who takes in events.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

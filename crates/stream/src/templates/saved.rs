@@ -1,12 +1,12 @@
 //! What is kept of templates across restarts: one file, replaced as a whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use thalweg_log::{Log, Offset, TopicPartition};
+use thalweg_log::{Log, Offset, TopicPartition, replace_file};
 use thalweg_template::{Miner, TemplateStatistics};
 
 use super::{Mined, new_miner};
@@ -85,12 +85,8 @@ pub(super) fn save(
     };
     fs::create_dir_all(directory)?;
     let path = directory.join(FILE);
-    let draft = path.with_extension("state.new");
-    let mut file = File::create(&draft)?;
-    file.write_all(&serde_json::to_vec(&head)?)?;
-    file.write_all(b"\n")?;
-    file.write_all(&mined.miner.snapshot())?;
-    file.sync_all()?;
-    fs::rename(&draft, &path)?;
-    File::open(directory)?.sync_all()
+    let mut content = serde_json::to_vec(&head)?;
+    content.push(b'\n');
+    content.extend(mined.miner.snapshot());
+    replace_file(&path, &content)
 }

@@ -1,13 +1,14 @@
 //! The views that statements created, in a file that a restart reads.
 
 use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write as _},
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
+use thalweg_log::replace_file;
 use thalweg_stream::ViewConfig;
 
 const FILE: &str = "created.json";
@@ -53,15 +54,8 @@ impl CreatedViews {
         let mut changed = views.clone();
         change(&mut changed);
         let path = self.directory.join(FILE);
-        let draft = path.with_extension("json.new");
-        let write = || {
-            let mut file = File::create(&draft)?;
-            file.write_all(&serde_json::to_vec_pretty(&changed)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().with_context(|| format!("writing {}", path.display()))?;
+        let json = serde_json::to_vec_pretty(&changed)?;
+        replace_file(&path, &json).with_context(|| format!("writing {}", path.display()))?;
         *views = changed;
         Ok(())
     }

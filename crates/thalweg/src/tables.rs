@@ -1,0 +1,25 @@
+//! The tables of every node, each with the topics that feed it.
+
+use thalweg_alert::{ALERTS, SERVICE, UNDELIVERED, alerts_schema, undelivered_schema};
+use thalweg_event::schema::column;
+use thalweg_lake::TableSpec;
+use thalweg_stream::{LATE_EVENTS, TEMPLATE_SIGNALS, late_schema, template_signals_schema};
+
+/// All tables but those of views; `logs` and `spans`, which views read, come first.
+pub(crate) fn all() -> Vec<TableSpec> {
+    let table = |topic: &str, schema, cluster: &str, texts: &[&str]| TableSpec {
+        cluster_column: Some(cluster.into()),
+        text_columns: texts.iter().map(|name| name.to_string()).collect(),
+        ..TableSpec::of_topic(topic, schema, column::TIMESTAMP)
+    };
+    vec![
+        TableSpec::logs(),
+        TableSpec::spans(),
+        TableSpec::rejected(),
+        TableSpec::audit(),
+        table(ALERTS, alerts_schema(), SERVICE, &["summary", "labels", "annotations", "evidence"]),
+        table(UNDELIVERED, undelivered_schema(), "receiver", &["reason", "notification"]),
+        table(TEMPLATE_SIGNALS, template_signals_schema(), "signal", &["template"]),
+        table(LATE_EVENTS, late_schema(), "view", &["event"]),
+    ]
+}
