@@ -238,8 +238,9 @@ async fn an_error_after_the_first_rows_cannot_be_overlooked() {
 
     let answer: Value = serving.post_sql(body.clone(), "").await.json().await.unwrap();
     assert_eq!(answer["error"]["code"], "execution");
+    // Batches come in any order, so rows from behind the failing one may be among the first.
     let rows = answer["rows"].as_array().unwrap().len();
-    assert!((1..50_000).contains(&rows) && answer["row_count"] == rows, "{rows}");
+    assert!((1..100_000).contains(&rows) && answer["row_count"] == rows, "{rows}");
 
     let text = serving.post_sql(body.clone(), "application/x-ndjson").await.text().await.unwrap();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
