@@ -2,13 +2,15 @@
 
 use crate::config::{Emit, Late, ViewConfig, ViewOptions};
 
-/// Names and queries.
-const VIEWS: [(&str, &str); 5] = [
-    ("service_health", SERVICE_HEALTH),
-    ("refused_clients", REFUSED_CLIENTS),
-    ("probing_clients", PROBING_CLIENTS),
-    ("account_sweeps", ACCOUNT_SWEEPS),
-    ("top_templates", TOP_TEMPLATES),
+/// Names, lateness in seconds, and queries.
+const VIEWS: [(&str, u64, &str); 6] = [
+    ("service_health", 10, SERVICE_HEALTH),
+    // A span is sent when it has ended, a caller's after those it called.
+    ("service_map", 60, SERVICE_MAP),
+    ("refused_clients", 10, REFUSED_CLIENTS),
+    ("probing_clients", 10, PROBING_CLIENTS),
+    ("account_sweeps", 10, ACCOUNT_SWEEPS),
+    ("top_templates", 10, TOP_TEMPLATES),
 ];
 
 /// Throughput, errors and latency of each service, by the minute.
@@ -23,6 +25,22 @@ SELECT service, count(*) AS events,
        approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99_ms
 FROM logs
 GROUP BY tumble(INTERVAL '1 minute'), service";
+
+/// Which service calls which: a span of one, below a span of another.
+/// Clocks may differ by a second.
+const SERVICE_MAP: &str = "\
+SELECT caller.service AS caller, callee.service AS callee, count(*) AS calls,
+       count(*) FILTER (WHERE callee.status_code = 'ERROR') AS errors,
+       count(*) FILTER (WHERE callee.status_code = 'ERROR') / CAST(count(*) AS DOUBLE) AS error_rate,
+       approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY callee.duration_ms) AS p50_ms,
+       approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY callee.duration_ms) AS p95_ms,
+       approx_percentile_cont(0.99) WITHIN GROUP (ORDER BY callee.duration_ms) AS p99_ms
+FROM spans AS callee JOIN spans AS caller
+  ON callee.trace_id = caller.trace_id AND callee.parent_span_id = caller.span_id
+ AND caller.timestamp BETWEEN callee.timestamp - INTERVAL '1 minute'
+                          AND callee.timestamp + INTERVAL '1 second'
+WHERE callee.service <> caller.service
+GROUP BY tumble(INTERVAL '1 minute', callee.timestamp), caller.service, callee.service";
 
 /// Clients that were often refused, or asked for what is not there.
 const REFUSED_CLIENTS: &str = "\
@@ -62,11 +80,16 @@ GROUP BY tumble(INTERVAL '1 minute'), service, level, template_id(message)";
 
 /// The views that every server keeps, unless it is told not to.
 pub fn builtin_views() -> Vec<ViewConfig> {
-    let view = |(name, query): (&str, &str)| ViewConfig {
+    let view = |(name, lateness_secs, query): (&str, u64, &str)| ViewConfig {
         name: name.to_owned().try_into().expect("a constant name"),
         query: query.to_owned(),
         // Old logs that someone loads are late for all of these: that is no news.
-        options: ViewOptions { emit: Emit::OnUpdate, late: Late::Count, ..ViewOptions::default() },
+        options: ViewOptions {
+            lateness_secs,
+            emit: Emit::OnUpdate,
+            late: Late::Count,
+            ..ViewOptions::default()
+        },
     };
     VIEWS.into_iter().map(view).collect()
 }

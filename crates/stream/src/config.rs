@@ -28,6 +28,9 @@ pub struct StreamConfig {
     pub gather_bytes: usize,
     /// Memory for the open windows of one view; what does not fit is read from disk again.
     pub resident_bytes: usize,
+    /// Memory for the rows of one view that wait for others to be joined with; what does not fit
+    /// is read from disk again when a row comes that may match.
+    pub join_bytes: usize,
     /// Threads that maintain views; half the cores when it is not given.
     pub threads: Option<usize>,
     /// The most views.
@@ -42,6 +45,7 @@ impl Default for StreamConfig {
             checkpoint_interval_ms: NonZeroU64::new(1_000).expect("not zero"),
             gather_bytes: 64 << 20,
             resident_bytes: 64 << 20,
+            join_bytes: 64 << 20,
             threads: None,
             max_views: 100,
         }

@@ -25,8 +25,10 @@ use thalweg_log::{
     TopicPartition,
 };
 
+use crate::bound::Side;
 use crate::config::{Emit, Late, StreamConfig, ViewConfig, ViewOptions};
 use crate::functions;
+use crate::join::Join;
 use crate::late::LATE_EVENTS;
 use crate::plan::Plan;
 use crate::store::Store;
@@ -39,8 +41,11 @@ const LATENESS: i64 = 30 * SECOND;
 /// 2023-11-14T22:13:20Z.
 const EPOCH: i64 = 1_700_000_000 * SECOND;
 const VIEW_TOPIC: &str = "view.tested";
+/// The tests' streams, each on a topic of its name.
+const EVENTS: &str = "events";
+const OTHERS: &str = "others";
 
-/// One event of the tests' stream.
+/// One event of the tests' streams.
 #[derive(Debug, Clone)]
 struct Event {
     time: i64,
@@ -80,18 +85,34 @@ fn context() -> SessionContext {
     context
 }
 
-async fn plan(query: &str, options: ViewOptions) -> crate::Result<(Plan, ViewConfig)> {
-    let stream = Stream {
-        name: "events".into(),
-        topics: vec!["events".into()],
+/// The tests' streams.
+fn streams() -> Vec<Stream> {
+    let stream = |name: &str| Stream {
+        name: name.into(),
+        topics: vec![name.into()],
         schema: schema(),
         time_column: "timestamp".into(),
     };
+    [EVENTS, OTHERS].map(stream).to_vec()
+}
+
+pub(crate) async fn plan(query: &str, options: ViewOptions) -> crate::Result<(Plan, ViewConfig)> {
+    plan_of(query, options, streams()).await
+}
+
+pub(crate) async fn plan_of(
+    query: &str,
+    options: ViewOptions,
+    of: Vec<Stream>,
+) -> crate::Result<(Plan, ViewConfig)> {
     let context = context();
-    let empty = datafusion::datasource::empty::EmptyTable::new(schema());
-    context.register_table("events", Arc::new(empty)).unwrap();
     let mut streams = Streams::default();
-    streams.insert(stream);
+    for stream in of {
+        let schema = Arc::clone(&stream.schema);
+        let empty = datafusion::datasource::empty::EmptyTable::new(schema);
+        context.register_table(stream.name.as_str(), Arc::new(empty)).unwrap();
+        streams.insert(stream);
+    }
     let name = "tested".to_owned().try_into().unwrap();
     let config = ViewConfig { name, query: query.into(), options };
     Ok((Plan::of(&config, &context.state(), &streams).await?, config))
@@ -99,7 +120,8 @@ async fn plan(query: &str, options: ViewOptions) -> crate::Result<(Plan, ViewCon
 
 fn open_log(directory: &Path) -> Arc<EmbeddedLog> {
     let topics = vec![
-        TopicConfig::new("events", 2),
+        TopicConfig::new(EVENTS, 2),
+        TopicConfig::new(OTHERS, 2),
         TopicConfig::new(VIEW_TOPIC, 1),
         TopicConfig::new(LATE_EVENTS, 1),
     ];
@@ -186,7 +208,7 @@ impl Log for FailingLog {
 #[derive(Debug, Clone)]
 enum Step {
     /// Events are appended to a partition.
-    Append { partition: u32, events: Vec<Event> },
+    Append { topic: &'static str, partition: u32, events: Vec<Event> },
     /// The view takes up to so many entries.
     Take { entries: usize },
     /// It makes a checkpoint and delivers it.
@@ -210,8 +232,8 @@ fn event(latest: i64) -> impl Strategy<Value = Event> {
 }
 
 /// Steps in which event time goes on by up to 20 s an append, in each partition at its own pace.
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let append = (0u32..2, 0i64..20, 1usize..12);
+fn steps(topics: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
+    let append = (0..topics.len(), 0u32..2, 0i64..20, 1usize..12);
     let other = prop_oneof![
         3 => (1usize..4).prop_map(|entries| Step::Take { entries }),
         2 => Just(Step::Checkpoint),
@@ -220,16 +242,68 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::CrashBetween),
     ];
     proptest::collection::vec((append, other), 1..25).prop_flat_map(|drawn| {
-        let mut latest = [0i64; 2];
+        let mut latest = vec![[0i64; 2]; topics.len()];
         let mut steps: Vec<BoxedStrategy<Step>> = vec![];
-        for ((partition, seconds, count), other) in drawn {
-            latest[partition as usize] += seconds * SECOND;
-            let events = proptest::collection::vec(event(latest[partition as usize]), count);
-            steps.push(events.prop_map(move |events| Step::Append { partition, events }).boxed());
+        for ((topic, partition, seconds, count), other) in drawn {
+            let latest = &mut latest[topic][partition as usize];
+            *latest += seconds * SECOND;
+            let events = proptest::collection::vec(event(*latest), count);
+            let topic = topics[topic];
+            let append = move |events| Step::Append { topic, partition, events };
+            steps.push(events.prop_map(append).boxed());
             steps.push(Just(other).boxed());
         }
         steps
     })
+}
+
+/// Steps in which all partitions go on together, with events at the edges of what is in time: the
+/// watermark is right behind them.
+fn close_steps(topics: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
+    let other = prop_oneof![
+        6 => Just(Step::Checkpoint),
+        2 => (0usize..4, any::<bool>())
+            .prop_map(|(appends, is_done)| Step::Crash { appends, is_done }),
+        1 => Just(Step::CrashBetween),
+    ];
+    proptest::collection::vec((0i64..12, other), 6..20).prop_flat_map(move |drawn| {
+        let mut latest = 2 * LATENESS;
+        let mut steps: Vec<BoxedStrategy<Step>> = vec![];
+        for (seconds, other) in drawn {
+            latest += seconds * SECOND;
+            for topic in topics {
+                for partition in 0..2 {
+                    let before = prop_oneof![
+                        2 => (LATENESS - 3 * SECOND)..=LATENESS,
+                        1 => 0..=LATENESS,
+                    ];
+                    let event = (before, 0u8..2, 0u8..2, 0i64..100).prop_map(
+                        move |(before, service, user, bytes)| Event {
+                            time: EPOCH + latest - before,
+                            service: Some(service),
+                            user,
+                            bytes,
+                        },
+                    );
+                    let events = proptest::collection::vec(event, 0..3);
+                    let append = move |mut events: Vec<Event>| {
+                        let time = EPOCH + latest;
+                        events.push(Event { time, service: None, user: 3, bytes: 7 });
+                        Step::Append { topic, partition, events }
+                    };
+                    steps.push(events.prop_map(append).boxed());
+                }
+            }
+            steps.push(Just(Step::Take { entries: 9 }).boxed());
+            steps.push(Just(other).boxed());
+        }
+        steps
+    })
+}
+
+/// Steps of either kind.
+fn join_steps(topics: &'static [&'static str]) -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![steps(topics), close_steps(topics)]
 }
 
 /// A view under test, and the log and the disk that outlive it.
@@ -238,14 +312,19 @@ struct Harness {
     log: Arc<EmbeddedLog>,
     plan: Arc<Plan>,
     options: ViewOptions,
+    join_bytes: usize,
     view: Option<View>,
     started: Instant,
     elapsed: Duration,
-    appended: Vec<RecordBatch>,
+    appended: BTreeMap<&'static str, Vec<RecordBatch>>,
 }
 
 impl Harness {
     async fn new(query: &str, options: ViewOptions) -> Self {
+        Self::with_memory(query, options, StreamConfig::default().join_bytes).await
+    }
+
+    async fn with_memory(query: &str, options: ViewOptions, join_bytes: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = open_log(directory.path());
         let plan = Arc::new(plan(query, options.clone()).await.unwrap().0);
@@ -254,10 +333,11 @@ impl Harness {
             log,
             plan,
             options,
+            join_bytes,
             view: None,
             started: Instant::now(),
             elapsed: Duration::ZERO,
-            appended: vec![],
+            appended: BTreeMap::from([(EVENTS, vec![]), (OTHERS, vec![])]),
         };
         harness.restart(harness.log.clone()).await;
         harness
@@ -267,23 +347,35 @@ impl Harness {
         Now { instant: self.started + self.elapsed, unix_micros: i64::MAX }
     }
 
-    async fn restart(&mut self, log: Arc<dyn Log>) {
-        self.view = None;
-        let store = Store::open(&self.directory.path().join("state"), "tested").unwrap();
-        let store = Arc::new(store);
-        let made = Made {
+    fn made(&self, log: Arc<dyn Log>) -> Made {
+        Made {
             name: "tested".into(),
             topic: VIEW_TOPIC.into(),
             plan: Arc::clone(&self.plan),
             options: self.options.clone(),
             log,
-        };
+        }
+    }
+
+    async fn restart(&mut self, log: Arc<dyn Log>) {
+        self.view = None;
+        let store = Store::open(&self.directory.path().join("state"), "tested").unwrap();
+        let store = Arc::new(store);
+        let made = self.made(log);
         // Small, so that states are read back from disk.
-        let config = StreamConfig { resident_bytes: 2_000, ..StreamConfig::default() };
+        let config = StreamConfig {
+            resident_bytes: 2_000,
+            join_bytes: self.join_bytes,
+            ..StreamConfig::default()
+        };
         let (store2, made2) = (Arc::clone(&store), made.clone());
         let view = View::resume(made, store, config.clone(), self.now()).unwrap();
         self.view = Some(view.unwrap_or_else(|| {
-            let cursors = BTreeMap::from([0, 1].map(|n| (TopicPartition::new("events", n), 0)));
+            let topics = self.plan.topics().into_iter();
+            let partitions = topics.flat_map(|topic| {
+                [0, 1].map(|partition| (TopicPartition::new(topic.as_str(), partition), 0))
+            });
+            let cursors = partitions.collect();
             let mut view = View::begin(made2, store2, config, cursors, self.now()).unwrap();
             view.checkpoint(self.now()).unwrap();
             view
@@ -292,10 +384,10 @@ impl Harness {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Append { partition, events } => {
+            Step::Append { topic, partition, events } => {
                 let rows = batch(events);
-                self.appended.push(rows.clone());
-                self.log.append(TopicPartition::new("events", *partition), rows).await.unwrap();
+                self.appended.get_mut(topic).unwrap().push(rows.clone());
+                self.log.append(TopicPartition::new(*topic, *partition), rows).await.unwrap();
             }
             Step::Take { entries } => self.take(*entries).await,
             Step::Checkpoint => self.checkpoint().await,
@@ -373,8 +465,10 @@ impl Harness {
     /// What a query over all events that were appended answers.
     async fn batch_sql(&self, query: &str) -> Vec<Vec<String>> {
         let context = context();
-        let table = MemTable::try_new(schema(), vec![self.appended.clone()]).unwrap();
-        context.register_table("events", Arc::new(table)).unwrap();
+        for (name, appended) in &self.appended {
+            let table = MemTable::try_new(schema(), vec![appended.clone()]).unwrap();
+            context.register_table(*name, Arc::new(table)).unwrap();
+        }
         let frame = context.sql(query).await.unwrap();
         let batches = frame.collect().await.unwrap();
         batches.first().map_or_else(Vec::new, |first| {
@@ -451,7 +545,82 @@ fn sessions() -> (String, String) {
     (view, batch)
 }
 
-fn options() -> ViewOptions {
+/// A stream joined with itself, as spans are with those that called them.
+fn calls() -> (String, String) {
+    let select = "p.service AS caller, c.service AS callee, count(*) AS calls, \
+        sum(c.bytes) AS bytes, avg(p.bytes) AS mean, min(p.\"user\") AS first_user, \
+        count(*) FILTER (WHERE c.bytes > 50) AS large";
+    let from = "events c JOIN events p ON c.\"user\" = p.\"user\" \
+            AND p.timestamp BETWEEN c.timestamp - INTERVAL '10 seconds' \
+                AND c.timestamp + INTERVAL '2 seconds' \
+            AND c.bytes <> p.bytes + 1 \
+        WHERE c.service <> p.service AND c.bytes <> 7";
+    let view = format!(
+        "SELECT {select} FROM {from} \
+         GROUP BY tumble(INTERVAL '20 seconds', c.timestamp), p.service, c.service"
+    );
+    let batch = format!(
+        "SELECT tumble(INTERVAL '20 seconds', c.timestamp) AS s, \
+                tumble(INTERVAL '20 seconds', c.timestamp) + INTERVAL '20 seconds', {select} \
+         FROM {from} \
+         GROUP BY tumble(INTERVAL '20 seconds', c.timestamp), p.service, c.service"
+    );
+    (view, batch)
+}
+
+/// Rows of two streams, by two keys of which one may be null, the later between 1 and 9 s behind
+/// the earlier one.
+const FOLLOWED: &str = "SELECT l.name AS service, r.\"user\", l.more + r.bytes AS bytes, \
+        l.happened AS first, r.timestamp AS second \
+    FROM (SELECT upper(service) AS name, \"user\", bytes + 1 AS more, timestamp AS happened \
+          FROM events WHERE bytes < 90) AS l \
+    JOIN others r ON l.\"user\" = r.\"user\" AND l.name = upper(r.service) \
+    WHERE r.timestamp > l.happened + INTERVAL '1 second' \
+      AND l.happened >= r.timestamp - INTERVAL '9 seconds' AND l.more <> r.bytes";
+
+fn followed_hopping() -> (String, String) {
+    let view = format!(
+        "SELECT service, {AGGREGATES} FROM ({FOLLOWED}) AS j \
+         GROUP BY hop(INTERVAL '30 seconds', INTERVAL '10 seconds', j.first), service"
+    );
+    let shifted = |n: i64| {
+        format!(
+            "SELECT tumble(INTERVAL '10 seconds', first) - INTERVAL '{} seconds' AS s, * FROM j",
+            n * 10
+        )
+    };
+    let all = [0, 1, 2].map(shifted).join(" UNION ALL ");
+    let batch = format!(
+        "WITH j AS ({FOLLOWED}) SELECT s, s + INTERVAL '30 seconds', service, {AGGREGATES} \
+         FROM ({all}) GROUP BY s, service"
+    );
+    (view, batch)
+}
+
+fn followed_sessions() -> (String, String) {
+    let view = format!(
+        "SELECT \"user\", {AGGREGATES} FROM ({FOLLOWED}) AS j \
+         GROUP BY session(INTERVAL '6 seconds', second), \"user\""
+    );
+    let batch = format!(
+        "WITH j AS ({FOLLOWED}), \
+         marked AS (SELECT *, CASE WHEN second - lag(second) OVER w > INTERVAL '6 seconds' \
+                THEN 1 ELSE 0 END AS is_first \
+            FROM j WINDOW w AS (PARTITION BY \"user\" ORDER BY second)), \
+         numbered AS (SELECT *, sum(is_first) OVER (PARTITION BY \"user\" ORDER BY second \
+                RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS n FROM marked) \
+         SELECT min(second), max(second) + INTERVAL '6 seconds', \"user\", {AGGREGATES} \
+         FROM numbered GROUP BY n, \"user\""
+    );
+    (view, batch)
+}
+
+/// Memory for rows to be joined: for none, for some, for all.
+fn join_bytes() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(8_000), Just(usize::MAX)]
+}
+
+pub(crate) fn options() -> ViewOptions {
     ViewOptions {
         lateness_secs: (LATENESS / SECOND) as u64,
         emit: Emit::OnUpdate,
@@ -461,9 +630,13 @@ fn options() -> ViewOptions {
 }
 
 fn check(query: (String, String), steps: &[Step]) {
+    check_with_memory(query, steps, StreamConfig::default().join_bytes);
+}
+
+fn check_with_memory(query: (String, String), steps: &[Step], join_bytes: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let mut harness = Harness::new(&query.0, options()).await;
+        let mut harness = Harness::with_memory(&query.0, options(), join_bytes).await;
         for step in steps {
             harness.step(step).await;
         }
@@ -478,18 +651,39 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn tumbling_views_equal_batch_sql_through_crashes(steps in steps()) {
+    fn tumbling_views_equal_batch_sql_through_crashes(steps in steps(&[EVENTS])) {
         check(tumbling(), &steps);
     }
 
     #[test]
-    fn hopping_views_equal_batch_sql_through_crashes(steps in steps()) {
+    fn hopping_views_equal_batch_sql_through_crashes(steps in steps(&[EVENTS])) {
         check(hopping(), &steps);
     }
 
     #[test]
-    fn session_views_equal_batch_sql_through_crashes(steps in steps()) {
+    fn session_views_equal_batch_sql_through_crashes(steps in steps(&[EVENTS])) {
         check(sessions(), &steps);
+    }
+
+    #[test]
+    fn a_stream_joined_with_itself_equals_batch_sql_through_crashes(
+        steps in join_steps(&[EVENTS]), join_bytes in join_bytes(),
+    ) {
+        check_with_memory(calls(), &steps, join_bytes);
+    }
+
+    #[test]
+    fn hopping_views_of_two_streams_equal_batch_sql_through_crashes(
+        steps in join_steps(&[EVENTS, OTHERS]), join_bytes in join_bytes(),
+    ) {
+        check_with_memory(followed_hopping(), &steps, join_bytes);
+    }
+
+    #[test]
+    fn session_views_of_two_streams_equal_batch_sql_through_crashes(
+        steps in join_steps(&[EVENTS, OTHERS]), join_bytes in join_bytes(),
+    ) {
+        check_with_memory(followed_sessions(), &steps, join_bytes);
     }
 }
 
@@ -501,12 +695,12 @@ async fn a_late_event_goes_to_the_side_table_with_how_late_it_was() {
         |seconds: i64| Event { time: EPOCH + seconds * SECOND, service: None, user: 1, bytes: 5 };
     for partition in 0..2 {
         let events = vec![at(100)];
-        harness.step(&Step::Append { partition, events }).await;
+        harness.step(&Step::Append { topic: EVENTS, partition, events }).await;
     }
     harness.step(&Step::Take { entries: 9 }).await;
     harness.step(&Step::Checkpoint).await;
     // The watermark stands at 70 s: the window from 50 to 60 s is closed, the one from 70 s not.
-    harness.step(&Step::Append { partition: 0, events: vec![at(55), at(75)] }).await;
+    harness.step(&Step::Append { topic: EVENTS, partition: 0, events: vec![at(55), at(75)] }).await;
     harness.step(&Step::Take { entries: 9 }).await;
     harness.step(&Step::Crash { appends: 1, is_done: true }).await;
     harness.finish().await;
@@ -518,6 +712,152 @@ async fn a_late_event_goes_to_the_side_table_with_how_late_it_was() {
     assert_eq!(counts, ["1", "2"]);
 }
 
+/// Rows of one user that are at most 10 s behind others, by the time of the earlier ones.
+const WITHIN: &str = "SELECT count(*) AS pairs FROM events l JOIN others r USING (\"user\") \
+    WHERE l.timestamp BETWEEN r.timestamp - INTERVAL '10 seconds' AND r.timestamp \
+    GROUP BY tumble(INTERVAL '10 seconds', l.timestamp)";
+
+fn at(seconds: i64) -> Event {
+    Event { time: EPOCH + seconds * SECOND, service: None, user: 1, bytes: 5 }
+}
+
+impl Harness {
+    /// Appends an event of each time to all partitions of `topic`, and makes a checkpoint.
+    async fn come(&mut self, topic: &'static str, seconds: &[i64]) {
+        for partition in 0..2 {
+            let events = seconds.iter().copied().map(at).collect();
+            self.step(&Step::Append { topic, partition, events }).await;
+        }
+        self.step(&Step::Take { entries: 9 }).await;
+        self.step(&Step::Checkpoint).await;
+    }
+
+    fn join(&self) -> &Join {
+        self.view.as_ref().unwrap().join().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_wait_to_be_joined_until_the_watermark_is_past_their_matches() {
+    let mut harness = Harness::new(WITHIN, options()).await;
+    harness.come(EVENTS, &[100]).await;
+    harness.come(OTHERS, &[100]).await;
+    let both = harness.join().stored_bytes();
+    assert!(both > 0 && harness.join().resident_bytes() > 0);
+    // The watermark is at 103 s: no row comes any more that one at 100 s is behind.
+    harness.come(EVENTS, &[133]).await;
+    harness.come(OTHERS, &[133]).await;
+    let store = |harness: &Harness| harness.view.as_ref().unwrap().buffered_on_disk();
+    let kept = |harness: &Harness, side| store(harness).iter().filter(|of| **of == side).count();
+    assert_eq!(kept(&harness, Side::Right), 1, "only the one at 133 s");
+    assert_eq!(kept(&harness, Side::Left), 2, "one may come that is behind the one at 100 s");
+    // At 115 s, none may.
+    harness.come(EVENTS, &[145]).await;
+    harness.come(OTHERS, &[145]).await;
+    assert_eq!(kept(&harness, Side::Left), 2, "those at 133 s and 145 s");
+    harness.finish().await;
+    assert_eq!(store(&harness), []);
+    assert_eq!((harness.join().stored_bytes(), harness.join().resident_bytes()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_stays_open_until_no_row_of_it_can_be_joined_any_more() {
+    let mut harness = Harness::new(WITHIN, options()).await;
+    harness.come(EVENTS, &[105, 147]).await;
+    harness.come(OTHERS, &[105, 147]).await;
+    // The watermark is at 117 s, past the window from 100 s to 110 s. Rows at 117 s are in time
+    // for those at 107 s.
+    assert_eq!(harness.rows().await, Vec::<Vec<String>>::new());
+    harness.come(OTHERS, &[117]).await;
+    harness.come(EVENTS, &[108, 117]).await;
+    harness.finish().await;
+    let pairs: Vec<String> = harness.rows().await.into_iter().map(|row| row[2].clone()).collect();
+    // Two rows each: at 105 s with those at 105 s; at 117 s and 147 s as well. Those at 108 s were
+    // late.
+    assert_eq!(pairs, ["4", "4", "4"]);
+    let late = harness.topic(LATE_EVENTS, &crate::late_schema()).await;
+    assert_eq!(late.num_rows(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_event_of_a_stream_joined_with_itself_is_told_of_once() {
+    let query = "SELECT count(*) AS pairs FROM events l JOIN events r ON l.\"user\" = r.\"user\" \
+        AND l.timestamp BETWEEN r.timestamp - INTERVAL '10 seconds' AND r.timestamp \
+        WHERE l.bytes <> 6 AND r.service IS NULL \
+        GROUP BY tumble(INTERVAL '10 seconds', l.timestamp)";
+    let mut harness = Harness::new(query, options()).await;
+    harness.come(EVENTS, &[100]).await;
+    // The watermark is at 70 s. No side would have taken the third; the last one is just in time.
+    let events = vec![
+        at(55),
+        Event { bytes: 6, ..at(56) },
+        Event { bytes: 6, service: Some(1), ..at(57) },
+        Event { time: at(70).time - 1, ..at(70) },
+        at(70),
+    ];
+    harness.step(&Step::Append { topic: EVENTS, partition: 0, events }).await;
+    harness.step(&Step::Take { entries: 9 }).await;
+    harness.step(&Step::Crash { appends: 1, is_done: true }).await;
+    harness.finish().await;
+    let late = sorted(&harness.topic(LATE_EVENTS, &crate::late_schema()).await);
+    let late: Vec<&str> = late.iter().map(|row| row[3].as_str()).collect();
+    assert_eq!(
+        late,
+        [
+            r#"{"timestamp":"2023-11-14T22:14:15Z","user":"user-1","bytes":5}"#,
+            r#"{"timestamp":"2023-11-14T22:14:16Z","user":"user-1","bytes":6}"#,
+            r#"{"timestamp":"2023-11-14T22:14:29.999999Z","user":"user-1","bytes":5}"#,
+        ]
+    );
+    let pairs: Vec<String> = harness.rows().await.into_iter().map(|row| row[2].clone()).collect();
+    assert_eq!(pairs, ["1", "4"], "the one at 70 s with itself, the two at 100 s with each other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_joined_with_itself_and_with_what_comes() {
+    for gather_bytes in [1, 64 << 20] {
+        let (view, sql) = followed_hopping();
+        let mut harness = Harness::with_memory(&view, options(), 0).await;
+        let random = |seed: i64, n: i64| (n * 7_919 + seed * 104_729) % 100_003;
+        let events = |seed, from: i64| {
+            let event = |n| Event {
+                time: EPOCH + (from + random(seed, n) % 60) * SECOND,
+                service: Some((random(seed, n) % 2) as u8),
+                user: (random(seed, n) % 3) as u8,
+                bytes: random(seed, n) % 100,
+            };
+            batch(&(0..80).map(event).collect::<Vec<_>>())
+        };
+        // As if the view had just begun.
+        let config = StreamConfig { gather_bytes, join_bytes: 0, ..StreamConfig::default() };
+        let cursors = harness.view.take().unwrap().cursors().clone();
+        let store = Store::open(&harness.directory.path().join("state"), "tested").unwrap();
+        let now = harness.now();
+        let mut begun =
+            View::begin(harness.made(harness.log.clone()), store.into(), config, cursors, now)
+                .unwrap();
+        for (source, name) in [EVENTS, OTHERS].into_iter().enumerate() {
+            for from in [40, 0] {
+                let rows = events(source as i64, from);
+                begun.take_history(source, &rows, now).unwrap();
+                harness.appended.get_mut(name).unwrap().push(rows);
+            }
+        }
+        begun.checkpoint(now).unwrap();
+        harness.view = Some(begun);
+        harness.step(&Step::CrashBetween).await;
+        for (source, topic) in [EVENTS, OTHERS].into_iter().enumerate() {
+            let rows = events(source as i64 + 5, 90);
+            harness.appended.get_mut(topic).unwrap().push(rows.clone());
+            harness.log.append(TopicPartition::new(topic, 0), rows).await.unwrap();
+        }
+        harness.finish().await;
+        let rows = harness.rows().await;
+        assert!(rows.len() > 10);
+        assert_eq!(rows, harness.batch_sql(&sql).await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
     let query = "SELECT \"user\", sum(bytes) AS bytes FROM events \
@@ -527,7 +867,7 @@ async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
         for partition in 0..2 {
             let time = EPOCH + seconds * SECOND;
             let events = vec![Event { time, service: None, user: partition as u8, bytes: 2 }];
-            harness.step(&Step::Append { partition, events }).await;
+            harness.step(&Step::Append { topic: EVENTS, partition, events }).await;
         }
         harness.step(&Step::Take { entries: 9 }).await;
         harness.step(&Step::Checkpoint).await;
@@ -540,7 +880,7 @@ async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
         }
         let closed =
             harness.rows().await.iter().map(|row| row[3].parse::<i64>().unwrap()).sum::<i64>();
-        let all: usize = harness.appended.iter().map(RecordBatch::num_rows).sum();
+        let all: usize = harness.appended[EVENTS].iter().map(RecordBatch::num_rows).sum();
         assert_eq!(sum + closed, all as i64 * 2, "after {seconds} s");
     }
 }
@@ -587,7 +927,7 @@ fn rows_in_any_order_make_the_same_sessions() {
             let order = (0..40).map(|n| (n * stride % 40) as u32);
             let rows = batch(&events);
             let rows = take_record_batch(&rows, &UInt32Array::from_iter_values(order)).unwrap();
-            harness.log.append(TopicPartition::new("events", 0), rows).await.unwrap();
+            harness.log.append(TopicPartition::new(EVENTS, 0), rows).await.unwrap();
             harness.finish().await;
             harness.rows().await
         })

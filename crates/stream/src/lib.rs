@@ -16,11 +16,23 @@
 //! again. What is delivered is decided by the checkpoint, and after a crash the topic tells how
 //! much of it was: each event counts exactly once.
 //!
+//! A view may join two streams within a time bound, or one with itself: rows of each side are kept,
+//! and checkpointed, until the watermark is past all that may match them.
+//!
+//! ```sql
+//! SELECT p.service AS caller, c.service AS callee, count(*) AS calls
+//! FROM spans c JOIN spans p ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id
+//!   AND p.timestamp BETWEEN c.timestamp - INTERVAL '1 minute' AND c.timestamp + INTERVAL '1 second'
+//! GROUP BY tumble(INTERVAL '1 minute', c.timestamp), p.service, c.service
+//! ```
+//!
 //! [`Templates`] mines what messages are instances of, as they stream by.
 //!
 //! [`Views`] maintains any number of them; each is a [`ViewTable`] to query, and a topic to read.
 
 mod aggregation;
+mod bound;
+mod buffer;
 mod builtin;
 mod codec;
 mod config;
@@ -29,6 +41,7 @@ mod differential;
 mod error;
 mod functions;
 mod history;
+mod join;
 mod late;
 mod meters;
 mod open;

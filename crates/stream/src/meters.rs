@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use crate::join::Join;
 use crate::open::OpenWindows;
 use crate::watermark::{BEGINNING, Now};
 
@@ -16,6 +17,8 @@ pub(crate) struct Meters {
     watermark_lag: Gauge,
     open_windows: Gauge,
     state_bytes: Gauge,
+    /// Of rows that wait to be joined, in memory and on disk. None unless the view joins streams.
+    join_bytes: [Gauge; 2],
 }
 
 impl Meters {
@@ -31,6 +34,8 @@ impl Meters {
             watermark_lag: gauge!("thalweg_view_watermark_lag_seconds", "view" => view()),
             open_windows: gauge!("thalweg_view_open_windows", "view" => view()),
             state_bytes: gauge!("thalweg_view_state_bytes", "view" => view()),
+            join_bytes: ["memory", "disk"]
+                .map(|at| gauge!("thalweg_view_join_bytes", "view" => view(), "at" => at)),
         }
     }
 
@@ -58,5 +63,11 @@ impl Meters {
         if watermark != BEGINNING {
             self.watermark_lag.set((now.unix_micros - watermark) as f64 / 1e6);
         }
+    }
+
+    pub(crate) fn join(&self, join: &Join) {
+        let [memory, disk] = &self.join_bytes;
+        memory.set(join.resident_bytes() as f64);
+        disk.set(join.stored_bytes() as f64);
     }
 }

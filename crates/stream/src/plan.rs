@@ -1,5 +1,7 @@
 //! A view's query, taken apart into what is done to each batch.
 
+mod join;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Volatility};
 use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
 use datafusion::physical_expr::{PhysicalExpr, expressions};
 use thalweg_event::schema::timestamp_type;
@@ -22,6 +24,8 @@ use crate::functions::Call;
 use crate::rows::{Step, Steps, keep};
 use crate::stream::{Stream, Streams};
 
+pub(crate) use join::JoinPlan;
+
 /// First column of every view: when a window begins.
 pub(crate) const WINDOW_START: &str = "window_start";
 /// Second column of every view: when it ends.
@@ -32,10 +36,14 @@ pub(crate) const WINDOW_END: &str = "window_end";
 /// ```text
 /// batch ─▶ columns ─▶ before (WHERE, subqueries) ─▶ late? ─▶ aggregation ─▶ after (HAVING, SELECT)
 /// ```
+///
+/// Of two streams, what their join finds goes this way from `before` on.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) stream: Arc<Stream>,
-    /// Columns read of the stream; its event time is the last.
+    /// The streams that are read: one, or the two of a join, unless it joins one with itself.
+    pub(crate) streams: Vec<Arc<Stream>>,
+    pub(crate) join: Option<Arc<JoinPlan>>,
+    /// Columns read of the one stream that is not joined; its event time is the last.
     columns: Vec<usize>,
     before: Steps,
     /// The event time of what comes out of `before`.
@@ -82,16 +90,38 @@ impl Plan {
         })
     }
 
-    /// Names of the columns read of the stream.
-    pub(crate) fn columns(&self) -> Vec<String> {
-        let read = self.columns.iter().collect::<BTreeSet<_>>();
-        read.into_iter().map(|n| self.stream.schema.field(*n).name().clone()).collect()
+    /// Names of the columns read of the stream at `source` among the streams.
+    pub(crate) fn columns(&self, source: usize) -> Vec<String> {
+        let read = match &self.join {
+            Some(join) => join.columns(source),
+            None => self.columns.iter().copied().collect(),
+        };
+        let schema = &self.streams[source].schema;
+        read.into_iter().map(|n| schema.field(n).name().clone()).collect()
+    }
+
+    /// Topics of all streams.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.streams.iter().flat_map(|stream| stream.topics.iter().cloned()).collect()
+    }
+
+    /// Which of the streams has `topic`.
+    pub(crate) fn source(&self, topic: &str) -> usize {
+        let has = |stream: &Arc<Stream>| stream.topics.iter().any(|other| other == topic);
+        self.streams.iter().position(has).unwrap_or(0)
+    }
+
+    /// Windows that end at or before this are closed when the watermark is at `watermark`.
+    pub(crate) fn closed_until(&self, watermark: i64) -> i64 {
+        let behind = self.join.as_ref().map_or(0, |join| join.bound.behind(join.timed));
+        watermark.saturating_sub(behind)
     }
 
     /// Rows of a batch of the stream that the aggregation takes while the watermark is at
     /// `watermark`.
     pub(crate) fn input(&self, batch: &RecordBatch, watermark: i64) -> Result<Input> {
-        let mut rows = self.before.apply(self.stream.columns(batch, &self.columns)?, 1)?;
+        let batch = self.streams[0].columns(batch, &self.columns)?;
+        let mut rows = self.before.apply(batch, 1)?;
         let mut times = self.times(&rows)?;
         let timeless = times.null_count();
         if timeless > 0 {
@@ -109,6 +139,14 @@ impl Plan {
             times = self.times(&rows)?;
         }
         Ok(Input { rows, times, late, timeless })
+    }
+
+    /// What the aggregation takes of rows that a join found. None is late: see
+    /// [`Bound::behind`](crate::bound::Bound::behind).
+    pub(crate) fn joined(&self, rows: RecordBatch) -> Result<Input> {
+        let rows = self.before.apply(rows, 1)?;
+        let times = self.times(&rows)?;
+        Ok(Input { rows, times, late: None, timeless: 0 })
     }
 
     /// Event times of rows, in microseconds.
@@ -172,39 +210,53 @@ struct Planner<'a> {
     streams: &'a Streams,
 }
 
-/// What lies below the aggregation.
+/// What lies below the aggregation, or below a side of a join.
 struct Below<'p> {
-    stream: Arc<Stream>,
-    /// The stream's columns, as the planner names them.
-    scan: &'p DFSchema,
+    leaf: Leaf<'p>,
+    /// The nodes above it, the lowest first.
     nodes: Vec<&'p LogicalPlan>,
+}
+
+/// Where rows come from.
+enum Leaf<'p> {
+    /// A stream, and its columns as the planner names them.
+    Stream(Arc<Stream>, &'p DFSchema),
+    Join(&'p Join),
+}
+
+/// What is read, as far as the expressions of the aggregation.
+struct Read {
+    streams: Vec<Arc<Stream>>,
+    join: Option<Arc<JoinPlan>>,
+    columns: Vec<usize>,
+    before: Steps,
+    /// The columns that `before` leaves.
+    schema: DFSchema,
+    time: Arc<dyn PhysicalExpr>,
 }
 
 impl Planner<'_> {
     fn plan(&self, plan: &LogicalPlan) -> Result<Plan, Fault> {
         let (aggregate, above) = self.find_aggregate(plan)?;
         let (window_at, call) = window_of(aggregate)?;
-        let below = self.find_stream(&aggregate.input)?;
-        let stream = below.stream;
-        let (columns, schema) = narrow(&stream, below.scan, &below.nodes, aggregate)?;
-        let (before, schema) = self.before(&below.nodes, schema)?;
+        let Below { leaf, nodes } = self.find_leaf(&aggregate.input)?;
+        let Read { streams, join, columns, before, schema, time } = match leaf {
+            Leaf::Stream(stream, scan) => self.read(stream, scan, &nodes, aggregate, &call)?,
+            Leaf::Join(join) => self.join(join, &nodes, aggregate, window_at, &call)?,
+        };
 
         let keys = aggregate.group_expr.iter().enumerate().filter(|(n, _)| *n != window_at);
         let keys = keys.map(|(_, key)| self.physical(key, &schema));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let aggregates = aggregate.aggr_expr.iter().map(|expr| self.aggregate(expr, &schema));
         let aggregates = aggregates.collect::<Result<Vec<_>, _>>()?;
-        let time: Arc<dyn PhysicalExpr> = match &call.time {
-            Some(time) => self.physical(time, &schema)?,
-            // Behind the columns that the query names.
-            None => Arc::new(expressions::Column::new(&stream.time_column, schema.fields().len())),
-        };
         let aggregation = Aggregation::new(call.window, keys, aggregates, schema.as_arrow())?;
         let shown = above.last().map_or(&aggregate.schema, |top| top.schema()).as_arrow();
         let mut grouped = aggregate.schema.as_arrow().fields().to_vec();
         grouped.extend(window_fields().map(Arc::new));
         Ok(Plan {
-            stream,
+            streams,
+            join,
             columns,
             before,
             time,
@@ -214,6 +266,25 @@ impl Planner<'_> {
             output: output_schema(shown)?,
             after: self.after(&above)?,
         })
+    }
+
+    /// What is read of one stream.
+    fn read(
+        &self,
+        stream: Arc<Stream>,
+        scan: &DFSchema,
+        nodes: &[&LogicalPlan],
+        aggregate: &Aggregate,
+        call: &Call,
+    ) -> Result<Read, Fault> {
+        let above = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
+        let (columns, schema) = narrow(&stream, scan, &read_by(nodes, above))?;
+        let (before, schema) = self.before(nodes, schema)?;
+        let time: Arc<dyn PhysicalExpr> = match &call.time {
+            Some(time) => self.physical(time, &schema)?,
+            None => carried(&stream.time_column, &schema),
+        };
+        Ok(Read { streams: vec![stream], join: None, columns, before, schema, time })
     }
 
     /// The aggregation of the query, and the nodes above it, the lowest first.
@@ -238,7 +309,7 @@ impl Planner<'_> {
                     node = &filter.input;
                 }
                 LogicalPlan::SubqueryAlias(alias) => node = &alias.input,
-                LogicalPlan::TableScan(_) => {
+                LogicalPlan::TableScan(_) | LogicalPlan::Join(_) => {
                     return no_view(
                         "expected GROUP BY with a window such as tumble(INTERVAL '1 minute')",
                     );
@@ -248,8 +319,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The stream that is read, and the nodes between it and the aggregation, the lowest first.
-    fn find_stream<'p>(&self, plan: &'p LogicalPlan) -> Result<Below<'p>, Fault> {
+    /// The stream or join that is read, and the nodes above it.
+    fn find_leaf<'p>(&self, plan: &'p LogicalPlan) -> Result<Below<'p>, Fault> {
         let mut nodes = vec![];
         let mut node = plan;
         loop {
@@ -262,7 +333,11 @@ impl Planner<'_> {
                         return no_view(format!("`{name}` is no stream; views read `{known}`"));
                     };
                     nodes.reverse();
-                    return Ok(Below { stream, scan: &scan.projected_schema, nodes });
+                    return Ok(Below { leaf: Leaf::Stream(stream, &scan.projected_schema), nodes });
+                }
+                LogicalPlan::Join(join) => {
+                    nodes.reverse();
+                    return Ok(Below { leaf: Leaf::Join(join), nodes });
                 }
                 LogicalPlan::SubqueryAlias(alias) => &alias.input,
                 LogicalPlan::Filter(filter) => &filter.input,
@@ -347,22 +422,32 @@ impl Planner<'_> {
     }
 }
 
-/// The columns of `stream` that the query reads, by their places and as the planner names them.
-/// Its event time comes last, for the engine.
-fn narrow(
-    stream: &Stream,
-    scan: &DFSchema,
-    nodes: &[&LogicalPlan],
-    aggregate: &Aggregate,
-) -> Result<(Vec<usize>, DFSchema), Fault> {
+/// The engine's own column behind those that `schema` names.
+fn carried(name: &str, schema: &DFSchema) -> Arc<dyn PhysicalExpr> {
+    Arc::new(expressions::Column::new(name, schema.fields().len()))
+}
+
+/// The expressions that read what lies below `nodes`: those of the nodes up to the first
+/// projection and, without one, those `above`.
+fn read_by<'e>(nodes: &[&LogicalPlan], above: impl IntoIterator<Item = &'e Expr>) -> Vec<Expr> {
     let mut exprs: Vec<Expr> = vec![];
     let projection = nodes.iter().position(|node| matches!(node, LogicalPlan::Projection(_)));
     for node in &nodes[..projection.map_or(nodes.len(), |n| n + 1)] {
         exprs.extend(node.expressions());
     }
     if projection.is_none() {
-        exprs.extend(aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned());
+        exprs.extend(above.into_iter().cloned());
     }
+    exprs
+}
+
+/// The columns of `stream` that `exprs` read, by their places and as the planner names them. Its
+/// event time comes last, for the engine.
+fn narrow(
+    stream: &Stream,
+    scan: &DFSchema,
+    exprs: &[Expr],
+) -> Result<(Vec<usize>, DFSchema), Fault> {
     let names: BTreeSet<&str> =
         exprs.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str()).collect();
     let of_scan = scan.iter().enumerate();
@@ -419,7 +504,6 @@ fn unsupported(plan: &LogicalPlan) -> String {
         LogicalPlan::Distinct(_) => "DISTINCT: group by the columns instead",
         LogicalPlan::Union(_) => "UNION: make two views",
         LogicalPlan::Window(_) => "OVER: compute it where you query the view",
-        LogicalPlan::Join(_) => "JOIN",
         other => return format!("expected SELECT … FROM … GROUP BY, found {}", other.display()),
     };
     format!("a view cannot have {found}")

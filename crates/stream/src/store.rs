@@ -8,12 +8,14 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as 
 use serde::{Deserialize, Serialize};
 use thalweg_log::{Offset, TopicPartition};
 
+use crate::bound::Side;
 use crate::codec::{decode, encode};
 use crate::error::{Result, StreamError};
 use crate::watermark::Reached;
 
 const CHECKPOINT: &[u8] = b"checkpoint";
 const PARTIAL: u8 = b'p';
+const BUFFERED: u8 = b'j';
 const OUTPUT: u8 = b'o';
 const LATE: u8 = b'l';
 /// Memory for blocks read from disk; what is read often is held decoded by the view.
@@ -27,8 +29,8 @@ const FORMAT: u32 = 1;
 
 /// The state of one view on disk.
 ///
-/// Each checkpoint is one atomic, synced write: partial states of open windows, how far the input
-/// has been read, and the rows that are to be delivered.
+/// Each checkpoint is one atomic, synced write: partial states of open windows, rows that wait for
+/// others to be joined with, how far the input has been read, and the rows that are to be delivered.
 pub(crate) struct Store {
     view: String,
     database: Database,
@@ -70,11 +72,22 @@ pub(crate) struct PartialKey {
     pub(crate) sequence: u64,
 }
 
+/// Name of rows that one checkpoint added to a side of a join: the bucket of time that they are in,
+/// and a number that tells them from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BufferedKey {
+    pub(crate) side: Side,
+    pub(crate) bucket: i64,
+    pub(crate) sequence: u64,
+}
+
 /// What a checkpoint changes.
 #[derive(Default)]
 pub(crate) struct Changes {
     put: BTreeMap<PartialKey, Vec<u8>>,
     removed: Vec<PartialKey>,
+    buffered: BTreeMap<BufferedKey, Vec<u8>>,
+    unbuffered: Vec<BufferedKey>,
 }
 
 impl Checkpoint {
@@ -112,8 +125,31 @@ impl Changes {
         unwritten
     }
 
+    /// Stores rows of a join's side; answers their size in bytes.
+    pub(crate) fn buffer(&mut self, key: BufferedKey, rows: &RecordBatch) -> Result<usize> {
+        let bytes = encode(rows)?;
+        let size = bytes.len();
+        self.buffered.insert(key, bytes);
+        Ok(size)
+    }
+
+    /// Rows of a join's side, if they were not written yet.
+    pub(crate) fn buffered(&self, key: BufferedKey) -> Option<&[u8]> {
+        self.buffered.get(&key).map(Vec::as_slice)
+    }
+
+    /// Forgets rows of a join's side.
+    pub(crate) fn unbuffer(&mut self, key: BufferedKey) {
+        if self.buffered.remove(&key).is_none() {
+            self.unbuffered.push(key);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.removed.is_empty()
+        self.put.is_empty()
+            && self.removed.is_empty()
+            && self.buffered.is_empty()
+            && self.unbuffered.is_empty()
     }
 }
 
@@ -129,6 +165,24 @@ impl PartialKey {
         let (window, sequence) = bytes.strip_prefix(&[PARTIAL])?.split_first_chunk::<8>()?;
         let window = (u64::from_be_bytes(*window) ^ (1 << 63)) as i64;
         Some(Self { window, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
+    }
+}
+
+impl BufferedKey {
+    fn bytes(self) -> [u8; 18] {
+        let mut bytes = [BUFFERED; 18];
+        bytes[1] = self.side as u8;
+        bytes[2..10].copy_from_slice(&((self.bucket as u64) ^ (1 << 63)).to_be_bytes());
+        bytes[10..].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (side, bytes) = bytes.strip_prefix(&[BUFFERED])?.split_first()?;
+        let side = Side::BOTH.into_iter().find(|known| *known as u8 == *side)?;
+        let (bucket, sequence) = bytes.split_first_chunk::<8>()?;
+        let bucket = (u64::from_be_bytes(*bucket) ^ (1 << 63)) as i64;
+        Some(Self { side, bucket, sequence: u64::from_be_bytes(sequence.try_into().ok()?) })
     }
 }
 
@@ -184,6 +238,26 @@ impl Store {
         self.decode(&bytes)
     }
 
+    /// Names of all rows that wait to be joined, and their sizes in bytes, by bucket.
+    pub(crate) fn all_buffered(&self) -> Result<Vec<(BufferedKey, usize)>> {
+        let mut keys = vec![];
+        for item in self.keyspace.prefix([BUFFERED]) {
+            let (key, value) = item.into_inner()?;
+            let key = BufferedKey::of(&key).ok_or_else(|| {
+                self.corrupt(format!("expected a key of rows to be joined, found {key:?}"))
+            })?;
+            keys.push((key, value.len()));
+        }
+        Ok(keys)
+    }
+
+    /// Rows of a join's side.
+    pub(crate) fn buffered(&self, key: BufferedKey) -> Result<RecordBatch> {
+        let bytes = self.keyspace.get(key.bytes())?;
+        let bytes = bytes.ok_or_else(|| self.corrupt(format!("{key:?} is missing")))?;
+        self.decode(&bytes)
+    }
+
     /// The partial states as they are now, whatever later checkpoints remove.
     pub(crate) fn pin(&self) -> Pinned {
         let snapshot = self.database.snapshot();
@@ -207,6 +281,12 @@ impl Store {
             batch.insert(&self.keyspace, key.bytes().to_vec(), bytes);
         }
         for key in changes.removed {
+            batch.remove(&self.keyspace, key.bytes().to_vec());
+        }
+        for (key, bytes) in changes.buffered {
+            batch.insert(&self.keyspace, key.bytes().to_vec(), bytes);
+        }
+        for key in changes.unbuffered {
             batch.remove(&self.keyspace, key.bytes().to_vec());
         }
         for (kind, rows) in [(OUTPUT, output), (LATE, late)] {
@@ -286,5 +366,14 @@ mod tests {
             .map(|(window, sequence)| PartialKey { window, sequence });
         assert!(keys.windows(2).all(|pair| pair[0].bytes() < pair[1].bytes()));
         assert!(keys.iter().all(|key| PartialKey::of(&key.bytes()) == Some(*key)));
+    }
+
+    #[test]
+    fn keys_of_rows_to_be_joined_sort_by_side_and_bucket() {
+        let (left, right) = (Side::Left, Side::Right);
+        let keys = [(left, -1, 9), (left, 0, 0), (left, 0, 1), (right, i64::MIN, 0), (right, 3, 0)]
+            .map(|(side, bucket, sequence)| BufferedKey { side, bucket, sequence });
+        assert!(keys.windows(2).all(|pair| pair[0].bytes() < pair[1].bytes()));
+        assert!(keys.iter().all(|key| BufferedKey::of(&key.bytes()) == Some(*key)));
     }
 }

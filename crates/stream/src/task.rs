@@ -27,7 +27,7 @@ pub(crate) struct Task {
     pub(crate) made: Made,
     pub(crate) config: StreamConfig,
     pub(crate) directory: std::path::PathBuf,
-    /// Where the stream's topics ended when the view was stated: where it begins, without history.
+    /// Where the streams' topics ended when the view was stated: where it begins, without history.
     pub(crate) stated_at: BTreeMap<TopicPartition, Offset>,
     pub(crate) histories: Arc<dyn Histories>,
     pub(crate) published: Arc<ArcSwapOption<Published>>,
@@ -91,22 +91,31 @@ impl Task {
             view.checkpoint(now())?;
             return Ok(Some(view));
         }
-        let mut history = self.histories.open(&made.plan.stream.name, &made.plan.columns()).await?;
+        let mut histories = vec![];
+        let mut cursors = BTreeMap::new();
+        for (source, stream) in made.plan.streams.iter().enumerate() {
+            let columns = made.plan.columns(source);
+            let history = self.histories.open(&stream.name, &columns).await?;
+            cursors.extend(history.cursors);
+            histories.push(history.rows);
+        }
         let began = Instant::now();
         let mut rows = 0;
-        let mut view = View::begin(made, store, config, history.cursors, now())?;
-        loop {
-            let batch = tokio::select! {
-                () = self.stop.cancelled() => return Ok(None),
-                batch = history.rows.next() => batch,
-            };
-            let Some(batch) = batch else {
-                break;
-            };
-            let batch = batch?;
-            rows += batch.num_rows();
-            view.take_history(&batch, now())?;
-            tokio::task::yield_now().await;
+        let mut view = View::begin(made, store, config, cursors, now())?;
+        for (source, mut history) in histories.into_iter().enumerate() {
+            loop {
+                let batch = tokio::select! {
+                    () = self.stop.cancelled() => return Ok(None),
+                    batch = history.next() => batch,
+                };
+                let Some(batch) = batch else {
+                    break;
+                };
+                let batch = batch?;
+                rows += batch.num_rows();
+                view.take_history(source, &batch, now())?;
+                tokio::task::yield_now().await;
+            }
         }
         view.checkpoint(now())?;
         tracing::info!(view = self.made.name, rows, elapsed = ?began.elapsed(), "history read");

@@ -11,6 +11,7 @@ use thalweg_log::{Entry, Log, Offset, TopicPartition};
 use crate::aggregation::Groups;
 use crate::config::{Late, StreamConfig, ViewOptions};
 use crate::error::{Result, StreamError};
+use crate::join::Join;
 use crate::late::{LATE_EVENTS, count_of, late_rows};
 use crate::meters::Meters;
 use crate::open::{Open, OpenWindows};
@@ -49,6 +50,8 @@ pub(crate) struct View {
     config: StreamConfig,
     watermark: Watermark,
     cursors: BTreeMap<TopicPartition, Offset>,
+    /// Rows that wait to be joined, if the view joins two streams.
+    join: Option<Join>,
     groups: Groups,
     open: OpenWindows,
     late: Vec<RecordBatch>,
@@ -97,7 +100,7 @@ impl View {
         Ok(Some(view))
     }
 
-    /// Begins a view that reads its stream from `cursors` on.
+    /// Begins a view that reads its streams from `cursors` on.
     pub(crate) fn begin(
         made: Made,
         store: Arc<Store>,
@@ -128,6 +131,7 @@ impl View {
         let idle = Duration::from_secs(made.options.idle_secs);
         let watermark = Watermark::new(cursors.keys().cloned(), lateness, idle, now.instant);
         Ok(Self {
+            join: Join::load(&made.plan, &store, config.join_bytes)?,
             groups: aggregation.groups()?,
             meters: Meters::new(&made.name),
             watermark,
@@ -148,9 +152,14 @@ impl View {
         &self.cursors
     }
 
-    /// Takes rows of history, for which no watermark holds.
-    pub(crate) fn take_history(&mut self, rows: &RecordBatch, now: Now) -> Result<()> {
-        let newest = self.gather(rows, BEGINNING)?;
+    /// Takes rows of the history of the stream at `source`, for which no watermark holds.
+    pub(crate) fn take_history(
+        &mut self,
+        source: usize,
+        rows: &RecordBatch,
+        now: Now,
+    ) -> Result<()> {
+        let newest = self.gather(source, rows, BEGINNING)?;
         self.watermark.observe_history(newest, now);
         if self.is_full() {
             let mut changes = Changes::default();
@@ -167,28 +176,42 @@ impl View {
             return Ok(());
         }
         let watermark = self.watermark.advance(now.instant);
-        let newest = self.gather(&entry.after(cursor), watermark)?;
+        let source = self.made.plan.source(&at.topic);
+        let newest = self.gather(source, &entry.after(cursor), watermark)?;
         self.watermark.observe(at, newest, now);
         self.cursors.insert(at.clone(), entry.next_offset);
         self.is_changed = true;
         Ok(())
     }
 
-    /// Adds rows to groups; answers the newest event time among them.
-    fn gather(&mut self, rows: &RecordBatch, watermark: i64) -> Result<i64> {
+    /// Adds rows to groups, or to those that wait to be joined; answers the newest event time among
+    /// them.
+    fn gather(&mut self, source: usize, rows: &RecordBatch, watermark: i64) -> Result<i64> {
         let plan = &self.made.plan;
-        let newest = plan.stream.newest(rows);
-        let input = plan.input(rows, watermark)?;
-        self.meters.rows(rows.num_rows(), input.timeless);
-        if let Some(late) = &input.late {
+        let newest = plan.streams[source].newest(rows);
+        let (late, timeless) = match &mut self.join {
+            None => {
+                let input = plan.input(rows, watermark)?;
+                if input.rows.num_rows() > 0 {
+                    self.groups.update(&input.rows, &input.times)?;
+                }
+                let late = match input.late {
+                    Some(late) => Some((plan.times(&late)?, late)),
+                    None => None,
+                };
+                (late, input.timeless)
+            }
+            Some(join) => {
+                let refused = join.take(source, rows, watermark)?;
+                (refused.late, refused.timeless)
+            }
+        };
+        self.meters.rows(rows.num_rows(), timeless);
+        if let Some((times, late)) = &late {
             self.meters.late(late.num_rows());
             if self.made.options.late == Late::Keep {
-                let times = plan.times(late)?;
-                self.late.push(late_rows(&self.made.name, late, &times, watermark)?);
+                self.late.push(late_rows(&self.made.name, late, times, watermark)?);
             }
-        }
-        if input.rows.num_rows() > 0 {
-            self.groups.update(&input.rows, &input.times)?;
         }
         Ok(newest)
     }
@@ -205,10 +228,37 @@ impl View {
     /// Whether so much has been gathered that a checkpoint is due.
     pub(crate) fn is_full(&self) -> bool {
         let late: usize = self.late.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.groups.size() + late >= self.config.gather_bytes
+        let pending = self.join.as_ref().map_or(0, Join::pending_bytes);
+        self.groups.size() + late + pending >= self.config.gather_bytes
+            || self.join.as_ref().is_some_and(Join::is_full)
     }
 
     fn keep_gathered(&mut self, changes: &mut Changes) -> Result<()> {
+        if let Some(mut join) = self.join.take() {
+            let store = Arc::clone(&self.store);
+            let mut emit = |rows, changes: &mut Changes| self.gather_joined(rows, changes);
+            // After a fault the view is taken up from its last checkpoint, so that the rest of what
+            // was gathered, which is gone, is read again.
+            join.join(&store, changes, &mut emit)?;
+            self.join = Some(join);
+        }
+        self.keep_groups(changes)
+    }
+
+    /// Adds rows that were joined to groups.
+    fn gather_joined(&mut self, rows: RecordBatch, changes: &mut Changes) -> Result<()> {
+        let plan = &self.made.plan;
+        let input = plan.joined(rows)?;
+        if input.rows.num_rows() > 0 {
+            self.groups.update(&input.rows, &input.times)?;
+        }
+        match self.groups.size() >= self.config.gather_bytes {
+            true => self.keep_groups(changes),
+            false => Ok(()),
+        }
+    }
+
+    fn keep_groups(&mut self, changes: &mut Changes) -> Result<()> {
         if self.groups.is_empty() {
             return Ok(());
         }
@@ -225,7 +275,11 @@ impl View {
         let watermark = self.watermark.advance(now.instant);
         let mut changes = Changes::default();
         self.keep_gathered(&mut changes)?;
-        let closed = self.open.close(watermark, CLOSE_ROWS, &self.store, &mut changes)?;
+        if let Some(join) = &mut self.join {
+            join.expire(watermark, &mut changes);
+        }
+        let until = self.made.plan.closed_until(watermark);
+        let closed = self.open.close(until, CLOSE_ROWS, &self.store, &mut changes)?;
         if !self.is_changed && changes.is_empty() {
             return Ok(());
         }
@@ -245,6 +299,9 @@ impl View {
         self.store.write(Some(&checkpoint), changes, &output, &late)?;
         self.is_changed = false;
         self.meters.checkpoint(watermark, now, &self.open);
+        if let Some(join) = &self.join {
+            self.meters.join(join);
+        }
         self.undelivered = outbox.map(|_| checkpoint);
         Ok(())
     }
@@ -269,6 +326,18 @@ impl View {
 
     fn output_at(&self) -> TopicPartition {
         TopicPartition::new(self.made.topic.as_str(), 0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn join(&self) -> Option<&Join> {
+        self.join.as_ref()
+    }
+
+    /// Sides of the rows that wait on disk to be joined.
+    #[cfg(test)]
+    pub(crate) fn buffered_on_disk(&self) -> Vec<crate::bound::Side> {
+        let all = self.store.all_buffered().expect("the store can be read");
+        all.into_iter().map(|(key, _)| key.side).collect()
     }
 
     /// Lets the log remove what was read, every few seconds.
@@ -303,7 +372,7 @@ impl View {
 
     /// The open windows, for queries.
     pub(crate) fn published(&self) -> Published {
-        let reached = self.watermark.reached().watermark;
+        let reached = self.made.plan.closed_until(self.watermark.reached().watermark);
         // Closing goes on in later checkpoints when much is to be closed.
         let window = self.made.plan.aggregation.window();
         let earliest = self.open.earliest().map(|start| window.end(start, 0) - 1);

@@ -45,7 +45,8 @@ struct Known {
 
 struct Running {
     topic: String,
-    reads: String,
+    /// Names of the streams that it reads.
+    reads: Vec<String>,
     directory: PathBuf,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -181,14 +182,14 @@ impl Views {
             },
             config: self.config.clone(),
             directory: directory.join(&version),
-            stated_at: ends(self.log.as_ref(), &plan.stream.topics)?,
+            stated_at: ends(self.log.as_ref(), &plan.topics())?,
             histories: Arc::clone(&self.histories),
             published: Arc::clone(&published),
             stop: stop.clone(),
         };
         remove_other_versions(&directory, &version);
         let task = self.runtime().spawn(task.run());
-        let reads = plan.stream.name.clone();
+        let reads = plan.streams.iter().map(|stream| stream.name.clone()).collect();
         let emit = config.options.emit;
         let running = Running { topic: topic.clone(), reads, directory, stop, task };
         known.running.insert(name.clone(), running);
@@ -211,7 +212,8 @@ impl Views {
     pub async fn remove(&self, name: &str) -> Result<()> {
         let running = {
             let mut known = self.known.lock();
-            let reader = known.running.iter().find(|(_, running)| running.reads == name);
+            let reads = |running: &Running| running.reads.iter().any(|read| read == name);
+            let reader = known.running.iter().find(|(_, running)| reads(running));
             if let Some((reader, _)) = reader {
                 return Err(StreamError::InUse { view: name.into(), reader: reader.clone() });
             }
@@ -272,5 +274,64 @@ fn remove_other_versions(directory: &std::path::Path, version: &str) {
         {
             tracing::warn!(path = %entry.path().display(), %error, "old state is left on disk");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_log::{EmbeddedLog, LogConfig, TopicConfig};
+
+    use super::*;
+    use crate::history::History;
+    use crate::{LATE_EVENTS, ViewOptions};
+
+    struct NoHistory;
+
+    #[async_trait::async_trait]
+    impl Histories for NoHistory {
+        async fn open(&self, stream: &str, _: &[String]) -> Result<History> {
+            Err(StreamError::History { stream: stream.into(), reason: "there is none".into() })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_view_is_not_dropped_while_a_join_reads_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let per_service = "SELECT service, count(*) AS n FROM logs \
+            GROUP BY tumble(INTERVAL '1 second'), service";
+        let compared = "SELECT s.service, max(s.n) AS n FROM logs l JOIN per_service s \
+                ON l.service = s.service AND s.window_start BETWEEN \
+                l.timestamp - INTERVAL '1 second' AND l.timestamp \
+            GROUP BY tumble(INTERVAL '1 minute', s.window_start), s.service";
+        let config = |name: &str, query: &str| ViewConfig {
+            name: name.to_owned().try_into().unwrap(),
+            query: query.into(),
+            options: ViewOptions::default(),
+        };
+        let configs = [config("per_service", per_service), config("compared", compared)];
+        let version = |config: &ViewConfig| {
+            format!("view.{}.{:08x}", config.name, xxh3_64(config.query.trim().as_bytes()) as u32)
+        };
+        let topics = configs.each_ref().map(version).into_iter();
+        let topics = topics.chain([LATE_EVENTS.into()]).chain(Stream::logs().topics);
+        let log = LogConfig {
+            directory: directory.path().join("log"),
+            topics: topics.map(|topic| TopicConfig::new(topic, 1)).collect(),
+            ..LogConfig::default()
+        };
+        let stream =
+            StreamConfig { directory: directory.path().join("views"), ..StreamConfig::default() };
+        let log = Arc::new(EmbeddedLog::open(log).unwrap().0);
+        let (context, histories) = (SessionContext::new(), Arc::new(NoHistory));
+        let views = Views::new(stream, context, vec![Stream::logs()], histories, log).unwrap();
+        for config in configs {
+            let planned = views.plan(config).await.unwrap();
+            let closed = Arc::new(EmptyTable::new(Arc::clone(planned.schema())));
+            views.start(planned, closed).unwrap();
+        }
+        let error = views.remove("per_service").await.unwrap_err().to_string();
+        assert_eq!(error, "view `per_service` is read by view `compared`; drop that one first");
+        views.remove("compared").await.unwrap();
+        views.remove("per_service").await.unwrap();
     }
 }

@@ -8,7 +8,7 @@ use reqwest::{
     Certificate,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::cli::ServerArgs;
 
@@ -41,11 +41,20 @@ pub(crate) struct RecordError {
     pub(crate) reason: String,
 }
 
+/// Answer to an OTLP export request.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Exported {
+    /// What was rejected, if anything was.
+    #[serde(default)]
+    pub(crate) partial_success: serde_json::Value,
+}
+
 /// What came of sending events.
 #[derive(Debug)]
-pub(crate) enum Sent {
+pub(crate) enum Sent<T = Accepted> {
     /// The server answered for each record.
-    Done(Accepted),
+    Done(T),
     /// The server, or the way to it, is busy: worth a retry.
     Busy(String),
 }
@@ -85,25 +94,44 @@ impl Client {
         parameters: &[(&str, String)],
         body: Bytes,
     ) -> anyhow::Result<Sent> {
-        let request =
-            self.http.post(format!("{}/api/v1/logs", self.url)).query(parameters).body(body);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(Sent::Busy(self.describe(&error))),
+        self.send(self.post("/api/v1/logs").query(parameters).body(body)).await
+    }
+
+    /// Sends an OTLP/JSON `ExportTraceServiceRequest`.
+    ///
+    /// # Errors
+    /// Only what a retry cannot mend.
+    pub(crate) async fn send_spans(
+        &self,
+        request: &serde_json::Value,
+    ) -> anyhow::Result<Sent<Exported>> {
+        self.send(self.post("/v1/traces").json(request)).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<Sent<T>> {
+        let answer = async {
+            let response = request.send().await?;
+            Ok((response.status().as_u16(), response.text().await?))
         };
-        let status = response.status().as_u16();
-        let text = match response.text().await {
-            Ok(text) => text,
+        let (status, text) = match answer.await {
+            Ok(answer) => answer,
             Err(error) => return Ok(Sent::Busy(self.describe(&error))),
         };
         match status {
             200 | 422 => {
-                let accepted = serde_json::from_str(&text);
-                Ok(Sent::Done(accepted.with_context(|| format!("unexpected answer: {text}"))?))
+                let answer = serde_json::from_str(&text);
+                Ok(Sent::Done(answer.with_context(|| format!("unexpected answer: {text}"))?))
             }
             408 | 429 | 500.. => Ok(Sent::Busy(format!("{status}: {}", error_message(&text)))),
             _ => bail!("{status}: {}", error_message(&text)),
         }
+    }
+
+    fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.post(format!("{}{path}", self.url))
     }
 
     /// Asks `sql` and returns the answer, `limit` rows at most, in the media type `accept`.
@@ -114,8 +142,7 @@ impl Client {
         accept: &str,
     ) -> anyhow::Result<reqwest::Response> {
         let response = self
-            .http
-            .post(format!("{}/api/v1/sql", self.url))
+            .post("/api/v1/sql")
             .header("accept", accept)
             .json(&serde_json::json!({ "query": sql, "limit": limit }))
             .send()

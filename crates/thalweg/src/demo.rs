@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm;
 mod incident;
+pub(crate) mod otlp;
 pub mod shop;
 mod tally;
 

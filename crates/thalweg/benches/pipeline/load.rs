@@ -60,8 +60,7 @@ impl Workload {
                 out.write_all(lines.text.as_bytes())?;
                 bodies.push((bytes, lines.text.len()));
                 bytes += lines.text.len() as u64;
-                lines.text.clear();
-                lines.times.clear();
+                lines.clear();
             }
         }
         out.flush()?;

@@ -15,11 +15,11 @@ use thalweg_access::TokenFile;
 use super::{query, serve};
 use crate::{
     cli::DemoArgs,
-    client::{Client, MAX_ROWS, Sent},
+    client::{Client, Exported, MAX_ROWS, Sent},
     config::Config,
     demo::{
-        Incident, Tally, alarm,
-        shop::{Lines, SERVICES, Shop},
+        Incident, Tally, alarm, otlp,
+        shop::{Lines, SERVICES, Shop, Span},
     },
     server::{Addresses, Server},
     telemetry,
@@ -90,9 +90,11 @@ fn introduce(addresses: &Addresses, args: &DemoArgs) {
     ] {
         println!("  thalweg query{url} \"{sql}\"");
     }
-    println!(
-        "  thalweg query{url} \"SELECT * FROM service_health ORDER BY window_start DESC LIMIT 8\""
-    );
+    for view in ["service_health", "service_map"] {
+        println!(
+            "  thalweg query{url} \"SELECT * FROM {view} ORDER BY window_start DESC LIMIT 8\""
+        );
+    }
     println!("  thalweg alerts{url} --follow");
     println!("  thalweg tail{url} 'service:payment level>=warn'");
     println!("  psql -h {} -p {} -c '\\d logs'", postgres.ip(), postgres.port());
@@ -116,6 +118,8 @@ struct Play {
     pending: BinaryHeap<Reverse<(i64, u64, String)>>,
     drawn: u64,
     acknowledged: Tally,
+    /// Spans that have not ended yet, by time.
+    open_spans: BinaryHeap<Reverse<Span>>,
 }
 
 async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode> {
@@ -128,6 +132,7 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
         pending: BinaryHeap::new(),
         drawn: 0,
         acknowledged: Tally::default(),
+        open_spans: BinaryHeap::new(),
     };
     let start = Instant::now();
     let incident = Incident::during(args.run_for);
@@ -182,11 +187,18 @@ impl Play {
             self.pending.push(Reverse((time, self.drawn, line.to_owned())));
             self.drawn += 1;
         }
+        self.open_spans.extend(lines.spans.into_iter().map(Reverse));
         Ok(())
     }
 
-    /// Sends the events that happened until `now_nanos` and notes that they are acknowledged.
+    /// Sends what happened until `now_nanos`.
     async fn deliver(&mut self, now_nanos: i64) -> anyhow::Result<()> {
+        self.deliver_events(now_nanos).await?;
+        self.deliver_spans(now_nanos).await
+    }
+
+    /// Sends the events that happened until `now_nanos` and notes that they are acknowledged.
+    async fn deliver_events(&mut self, now_nanos: i64) -> anyhow::Result<()> {
         let (mut body, mut numbers) = (String::new(), Vec::new());
         while let Some(Reverse((time, ..))) = self.pending.peek()
             && *time <= now_nanos
@@ -215,6 +227,30 @@ impl Play {
         }
         numbers.into_iter().for_each(|number| self.acknowledged.add(number));
         Ok(())
+    }
+
+    /// Sends the spans that ended until `now_nanos`.
+    async fn deliver_spans(&mut self, now_nanos: i64) -> anyhow::Result<()> {
+        let mut ended = Vec::new();
+        while let Some(Reverse(span)) = self.open_spans.peek()
+            && span.end_nanos <= now_nanos
+            && let Some(Reverse(span)) = self.open_spans.pop()
+        {
+            ended.push(span);
+        }
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let request = otlp::export_request(&ended);
+        loop {
+            match self.client.send_spans(&request).await? {
+                Sent::Done(Exported { partial_success: serde_json::Value::Null }) => return Ok(()),
+                Sent::Done(Exported { partial_success }) => {
+                    anyhow::bail!("the server rejected simulated spans: {partial_success}")
+                }
+                Sent::Busy(_) => tokio::time::sleep(RETRY_WAIT).await,
+            }
+        }
     }
 
     /// Checks that every acknowledged event can be queried exactly once.

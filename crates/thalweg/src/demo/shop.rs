@@ -1,7 +1,7 @@
 //! An online shop of eight services that log as real ones do.
 //!
 //! A request enters at `web` and fans out to the services behind it; every service it touches
-//! logs one or more events under the request's trace id, each with its own span. Latencies are
+//! logs one or more events under the request's trace id, and ends a span of its own. Latencies are
 //! log-normal, so most are short and some are long. While the incident is on, `payment` waits
 //! for database connections and fails; `checkout` and `web` suffer with it.
 
@@ -23,13 +23,47 @@ const AGENTS: [&str; 4] = [
 const PRODUCTS: u64 = 5_000;
 const USERS: u64 = 20_000;
 
-/// Events as JSON lines.
+/// Events as JSON lines, and spans.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// The lines, each with its newline.
     pub text: String,
     /// When each happened, nanoseconds since the Unix epoch.
     pub times: Vec<i64>,
+    /// The calls that made them.
+    pub spans: Vec<Span>,
+}
+
+impl Lines {
+    /// Forgets what was written.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.times.clear();
+        self.spans.clear();
+    }
+}
+
+/// What a service tells of a call that it answered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// When it ended, nanoseconds since the Unix epoch.
+    pub end_nanos: i64,
+    /// When it began.
+    pub start_nanos: i64,
+    /// The service that answered.
+    pub service: &'static str,
+    /// Id of the request.
+    pub trace: u128,
+    /// Its own id.
+    pub span: u64,
+    /// Id of the call that made it, if a service did.
+    pub parent: Option<u64>,
+    /// HTTP method.
+    pub method: &'static str,
+    /// HTTP path.
+    pub path: String,
+    /// HTTP status of the answer.
+    pub status: u16,
 }
 
 /// The shop: makes requests and writes the events they cause.
@@ -59,6 +93,27 @@ struct Request {
     region: &'static str,
     client: [u8; 4],
     agent: &'static str,
+}
+
+impl Call<'_> {
+    fn end_nanos(&self) -> i64 {
+        self.start_nanos + (self.duration_ms * 1e6) as i64
+    }
+
+    /// The span of the call, once it is answered.
+    fn answered(self, out: &mut Lines) {
+        out.spans.push(Span {
+            end_nanos: self.end_nanos(),
+            start_nanos: self.start_nanos,
+            service: self.service,
+            trace: self.request.trace,
+            span: self.span,
+            parent: self.parent,
+            method: self.method,
+            path: self.path,
+            status: self.status,
+        });
+    }
 }
 
 impl Shop {
@@ -123,7 +178,7 @@ impl Shop {
             out,
         );
         if !missing {
-            let call = self.call(
+            let stock_call = self.call(
                 request,
                 "inventory",
                 Some(call.span),
@@ -134,13 +189,15 @@ impl Shop {
             );
             let units = self.random.u64(..200);
             self.log(
-                &call,
+                &stock_call,
                 "DEBUG",
                 &format!("{units} units of product {product} in stock"),
                 &[("stock.units", units)],
                 out,
             );
+            stock_call.answered(out);
         }
+        call.answered(out);
         self.front(
             request,
             web,
@@ -187,6 +244,7 @@ impl Shop {
                 out,
             );
         }
+        call.answered(out);
         self.front(request, web, start, duration, "GET", "/search".to_owned(), 200, out);
     }
 
@@ -228,6 +286,8 @@ impl Shop {
             &[("product.id", product)],
             out,
         );
+        stock_call.answered(out);
+        call.answered(out);
         self.front(request, web, start, duration, "POST", "/cart/items".to_owned(), 201, out);
     }
 
@@ -306,8 +366,11 @@ impl Shop {
                 &[("order.id", order)],
                 out,
             );
+            shipping.answered(out);
             self.log(&checkout, "INFO", &format!("order {order} placed"), &order_fields, out);
         }
+        payment.answered(out);
+        checkout.answered(out);
         let status = if failed { 502 } else { 200 };
         self.front(
             request,
@@ -353,6 +416,7 @@ impl Shop {
             _ => "INFO",
         };
         self.log(&call, level, &text, &[], out);
+        call.answered(out);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -388,7 +452,7 @@ impl Shop {
         fields: &[(&str, u64)],
         out: &mut Lines,
     ) {
-        let time = call.start_nanos + (call.duration_ms * 1e6) as i64;
+        let time = call.end_nanos();
         out.times.push(time);
         let out = &mut out.text;
         let time = chrono::DateTime::from_timestamp_nanos(time).format("%Y-%m-%dT%H:%M:%S%.6fZ");
@@ -453,14 +517,19 @@ mod tests {
 
     use super::*;
 
-    fn play(requests: usize, incident: bool) -> Vec<Value> {
+    fn write(requests: usize, incident: bool) -> (Lines, u64) {
         let mut shop = Shop::new(7, Some("t-".into()));
         let mut out = Lines::default();
         (0..requests)
             .for_each(|i| shop.request(1_700_000_000_000_000_000 + i as i64, incident, &mut out));
+        (out, shop.events())
+    }
+
+    fn play(requests: usize, incident: bool) -> Vec<Value> {
+        let (out, written) = write(requests, incident);
         let events: Vec<Value> =
             out.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(events.len() as u64, shop.events());
+        assert_eq!(events.len() as u64, written);
         events
     }
 
@@ -484,6 +553,22 @@ mod tests {
         }
         assert_eq!(by_trace.len(), 500);
         assert!(by_trace.values().all(|services| services.len() >= 2));
+    }
+
+    #[test]
+    fn each_call_ends_one_span_below_that_of_its_caller() {
+        let spans = write(500, true).0.spans;
+        let ids: BTreeSet<u64> = spans.iter().map(|span| span.span).collect();
+        assert_eq!(ids.len(), spans.len());
+        let logged: BTreeSet<u64> = play(500, true)
+            .iter()
+            .map(|event| event["span_id"].as_str().or(event["optionalFields"]["spanId"].as_str()))
+            .map(|id| u64::from_str_radix(id.unwrap(), 16).unwrap())
+            .collect();
+        assert_eq!(ids, logged);
+        let roots = spans.iter().filter(|span| span.parent.is_none());
+        assert!(roots.clone().all(|span| span.service == "web") && roots.count() == 500);
+        assert!(spans.iter().filter_map(|span| span.parent).all(|parent| ids.contains(&parent)));
     }
 
     #[test]

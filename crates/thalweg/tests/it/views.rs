@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     server::{Server, post, thalweg},
@@ -236,5 +236,110 @@ fn messages_are_counted_by_template_and_ids_outlive_restarts() {
         &server,
         templates,
         &["connection from <*> refused,40", "session <*> closed after <*>,20"],
+    );
+}
+
+/// Milliseconds after ten o'clock.
+fn nanos(millis: u64) -> String {
+    (1_767_607_200_000_000_000 + millis * 1_000_000).to_string()
+}
+
+/// One span of ten milliseconds as OTLP/JSON.
+fn span(trace: u64, id: u64, parent: u64, service: &str, start_ms: u64, failed: bool) -> Value {
+    let parent = if parent == 0 { String::new() } else { format!("{parent:016x}") };
+    json!({
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+        "scopeSpans": [{"spans": [{
+            "traceId": format!("{trace:032x}"), "spanId": format!("{id:016x}"), "parentSpanId": parent,
+            "name": "call", "kind": 2,
+            "startTimeUnixNano": nanos(start_ms), "endTimeUnixNano": nanos(start_ms + 10),
+            "status": {"code": if failed { 2 } else { 1 }},
+        }]}],
+    })
+}
+
+fn send_spans(server: &Server, spans: Vec<Value>) {
+    let (status, text) =
+        post(&format!("{}/v1/traces", server.http), &json!({"resourceSpans": spans}).to_string());
+    assert_eq!((status, text.as_str()), (200, "{}"));
+}
+
+#[test]
+fn the_map_of_services_shows_who_calls_whom() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    let mut callees = vec![];
+    let mut callers = vec![];
+    for trace in 1..=20 {
+        let start = trace * 50;
+        callers.push(span(trace, trace * 10, 0, "web", start, false));
+        callees.push(span(trace, trace * 10 + 1, trace * 10, "checkout", start + 1, false));
+        // A span below one of the same service is no call of another.
+        callees.push(span(trace, trace * 10 + 2, trace * 10 + 1, "checkout", start + 2, false));
+        callees.push(span(
+            trace,
+            trace * 10 + 3,
+            trace * 10 + 2,
+            "payment",
+            start + 3,
+            trace % 4 == 0,
+        ));
+    }
+    // The same ids in another trace, and a caller that nobody has seen, are no calls either.
+    callees.push(span(999, 11, 10, "search", 40, false));
+    callees.push(span(1, 77, 12_345, "search", 41, false));
+    send_spans(&server, callees);
+    send_spans(&server, callers);
+    eventually(
+        &server,
+        "SELECT caller, callee, calls, errors, error_rate, round(p99_ms) FROM service_map ORDER BY 1",
+        &["checkout,payment,20,5,0.25,10.0", "web,checkout,20,0,0.0,10.0"],
+    );
+}
+
+#[test]
+fn a_view_joins_spans_with_their_error_logs_from_history_on() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = [SETTINGS, &["lake.flush_interval_ms=100"]].concat();
+    let server = Server::start(data.path(), &settings);
+    let fail = |traces: std::ops::Range<u64>| {
+        let span = |n: u64| span(n + 1, n + 1, 0, "payment", n * 500, true);
+        send_spans(&server, traces.clone().map(span).collect());
+        let body: String = traces
+            .map(|n| {
+                let timestamp = format!("2026-01-05T10:00:{:02}.250Z", n / 2);
+                json!({"timestamp": timestamp, "service": "payment", "level": "ERROR",
+                       "message": "no connection", "trace_id": format!("{:032x}", n + 1)})
+                .to_string()
+                    + "\n"
+            })
+            .collect();
+        let (status, text) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), &body);
+        assert_eq!(status, 200, "{text}");
+    };
+    // Some is in the lake when the view begins, some still in the log behind it, some comes later.
+    fail(0..20);
+    std::thread::sleep(Duration::from_millis(500));
+    fail(20..40);
+    let select = "SELECT s.service, l.message, count(*) AS failures, max(s.duration_ms) AS worst_ms \
+        FROM spans s JOIN logs l ON s.trace_id = l.trace_id \
+            AND l.timestamp BETWEEN s.timestamp - INTERVAL '1 second' AND s.timestamp + INTERVAL '1 second' \
+        WHERE l.severity_number >= 17";
+    let (status, text) = say(
+        &server,
+        &format!(
+            "CREATE VIEW failures WITH (lateness_secs = 60, backfill = true) AS {select} \
+             GROUP BY tumble(INTERVAL '10 seconds', s.timestamp), s.service, l.message"
+        ),
+    );
+    assert_eq!(status, 200, "{text}");
+    fail(40..60);
+    let batch = format!("{select} GROUP BY tumble(INTERVAL '10 seconds', s.timestamp), 1, 2");
+    eventually(&server, &format!("SELECT count(*), sum(failures) FROM ({batch})"), &["3,60"]);
+    let columns = "service, message, failures, worst_ms";
+    eventually(
+        &server,
+        &format!("SELECT {columns} FROM failures ORDER BY window_start"),
+        &["payment,no connection,20,10.0"; 3],
     );
 }
