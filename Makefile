@@ -8,6 +8,8 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 VENV := $(CARGO_TARGET_DIR)/venv
 PYTHON := $(VENV)/bin/python
 export CLIENTS_PYTHON = $(PYTHON)
+SPARK_VENV := $(CARGO_TARGET_DIR)/spark-venv
+export SPARK_PYTHON = $(SPARK_VENV)/bin/python
 BINARY := $(CARGO_TARGET_DIR)/release/thalweg
 FUZZ_SECONDS ?= 60
 
@@ -34,7 +36,7 @@ lint: build-deps ## Check format, lints, and that the tree has one of each found
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/one-of-each
 
-bench: test-deps $(PYTHON) ## Measure, beside peers and physical limits, in one run
+bench: test-deps $(PYTHON) $(SPARK_PYTHON) ## Measure, beside peers and physical limits, in one run
 	cargo build --release -p thalweg
 	cargo bench -p thalweg --bench pipeline
 
@@ -51,7 +53,11 @@ test-deps:
 
 # Users' own clients, for the tests that speak to us through them.
 $(PYTHON): clients/requirements.txt
+# What views are measured beside.
+$(SPARK_PYTHON): clients/spark-requirements.txt
+	@command -v java >/dev/null || scripts/debian-packages openjdk-17-jre-headless
+$(PYTHON) $(SPARK_PYTHON):
 	@scripts/debian-packages python3-venv
-	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r clients/requirements.txt
+	python3 -m venv $(@D)/..
+	$(@D)/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -75,6 +75,11 @@ impl Workload {
         self.bytes
     }
 
+    /// All events, a line each.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     fn body(&self, index: usize) -> anyhow::Result<Option<Bytes>> {
         use std::os::unix::fs::FileExt as _;
         let Some((start, length)) = self.bodies.get(index) else { return Ok(None) };

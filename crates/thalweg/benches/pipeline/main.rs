@@ -1,17 +1,25 @@
 //! `make bench`: what the whole pipeline does with generated events on this machine, beside the
-//! physical limits and DuckDB, in one run.
+//! physical limits, DuckDB and Spark, in one run.
 //!
-//! `BENCH_EVENTS` sets the number of events (10 million).
+//! `BENCH_EVENTS` sets the number of events (10 million), `BENCH_PARTS` what is measured
+//! (`pipeline,views,alerts`).
 
+mod alerts;
 mod load;
+mod python;
 mod questions;
 mod report;
 mod server;
+mod views;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use load::Workload;
 use server::BenchServer;
+use tokio::runtime::Runtime;
 
 fn main() -> anyhow::Result<()> {
     // `cargo bench` passes `--bench`; `cargo test --benches` does not, and measures nothing.
@@ -24,21 +32,40 @@ fn main() -> anyhow::Result<()> {
     let directory = target.join("bench");
     std::fs::create_dir_all(&directory)?;
 
+    let parts = std::env::var("BENCH_PARTS").unwrap_or_else(|_| "pipeline,views,alerts".into());
+
     let workload = Workload::prepare(&directory, events)?;
     report::machine(&workload);
-    let parse = workload.parse_alone()?;
-    report::rate("parse alone (our decoder, all cores)", &workload, parse);
-    let write = workload.write_alone(&directory)?;
-    report::rate("write and fdatasync alone (one file)", &workload, write);
-
-    let data = tempfile::Builder::new().prefix("data-").tempdir_in(&directory)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let server = BenchServer::start(data.path())?;
-    let ingest = runtime.block_on(load::ingest(&workload, &server))?;
-    report::rate("durable NDJSON ingest over HTTP", &workload, ingest.elapsed);
+    for part in parts.split(',') {
+        match part {
+            "pipeline" => pipeline(&workload, &directory, &runtime)?,
+            "views" => runtime.block_on(views::measure(&workload, &directory))?,
+            "alerts" => runtime.block_on(alerts::measure(&directory))?,
+            _ => anyhow::bail!("BENCH_PARTS: expected pipeline, views or alerts, found `{part}`"),
+        }
+    }
+    Ok(())
+}
+
+/// From the wire to answers.
+fn pipeline(workload: &Workload, directory: &Path, runtime: &Runtime) -> anyhow::Result<()> {
+    let parse = workload.parse_alone()?;
+    report::rate("parse alone (our decoder, all cores)", workload, parse);
+    let write = workload.write_alone(directory)?;
+    report::rate("write and fdatasync alone (one file)", workload, write);
+
+    let data = tempfile::Builder::new().prefix("data-").tempdir_in(directory)?;
+    let server = BenchServer::start(data.path(), &[])?;
+    let ingest = runtime.block_on(load::ingest(workload, &server))?;
+    report::rate("durable NDJSON ingest over HTTP", workload, ingest.elapsed);
     report::ratio("  of parse alone", parse, ingest.elapsed);
     report::ratio("  of write alone", write, ingest.elapsed);
-    report::visibility(&ingest.visible_after);
+    report::latencies(
+        "acknowledgement to visible in SQL",
+        &ingest.visible_after,
+        "probes while ingesting",
+    );
 
     let drained = Instant::now();
     server.wait_until_committed(workload.events() + ingest.visible_after.len() as u64)?;
@@ -48,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         drained.elapsed().as_secs_f64()
     );
     server.wait_until_compacted()?;
-    report::stored(&workload, data.path())?;
+    report::stored(workload, data.path())?;
     report::memory(server.peak_memory_bytes()?);
     questions::ask(&server, data.path())?;
     report::memory(server.peak_memory_bytes()?);

@@ -2,14 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use crate::server::BenchServer;
+use crate::{python, server::BenchServer};
 
 /// Times each question is asked; the median counts.
 const REPEATS: usize = 5;
@@ -112,26 +111,20 @@ pub(crate) fn ask(server: &BenchServer, data: &Path) -> anyhow::Result<()> {
 
 /// Runs the DuckDB side in its own process.
 fn duckdb(request: &Value) -> anyhow::Result<Value> {
-    python("duckdb_questions.py", &request.to_string())
+    python::run("CLIENTS_PYTHON", "duckdb_questions.py", &request.to_string())
 }
 
 /// Files of the newest version of a Delta table, as `deltalake` sees it.
 pub(crate) fn live_files(table: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(serde_json::from_value(
-        python("delta_files.py", table.to_str().context("UTF-8")?)?["files"].take(),
+        python::run("CLIENTS_PYTHON", "delta_files.py", table.to_str().context("UTF-8")?)?["files"]
+            .take(),
     )?)
 }
 
 /// Rows of the newest version of a Delta table, as `deltalake` sees it.
 pub(crate) fn committed_rows(table: &Path) -> anyhow::Result<u64> {
-    python("delta_files.py", table.to_str().context("UTF-8")?)?["rows"].as_u64().context("rows")
-}
-
-fn python(script: &str, argument: &str) -> anyhow::Result<Value> {
-    let python =
-        std::env::var("CLIENTS_PYTHON").context("CLIENTS_PYTHON is not set; use `make bench`")?;
-    let script = format!("{}/../../clients/{script}", env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(python).args([&script, argument]).output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
+    python::run("CLIENTS_PYTHON", "delta_files.py", table.to_str().context("UTF-8")?)?["rows"]
+        .as_u64()
+        .context("rows")
 }

@@ -29,15 +29,15 @@ pub(crate) fn ratio(name: &str, reference: Duration, measured: Duration) {
     println!("{name:<44} {:>8.0} %", 100.0 * reference.as_secs_f64() / measured.as_secs_f64());
 }
 
-pub(crate) fn visibility(times: &[Duration]) {
+/// How `times`, of so many `of`, are distributed.
+pub(crate) fn latencies(name: &str, times: &[Duration], of: &str) {
     let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {
         times.get(((times.len() - 1) as f64 * share) as usize).copied().unwrap_or(f64::NAN)
     };
     println!(
-        "{:<44} {:>8.0} ms p50  {:.0} ms p99  {:.0} ms max  ({} probes while ingesting)",
-        "acknowledgement to visible in SQL",
+        "{name:<44} {:>8.0} ms p50  {:.0} ms p99  {:.0} ms max  ({} {of})",
         at(0.5),
         at(0.99),
         at(1.0),
@@ -77,7 +77,7 @@ fn live_bytes(table: &Path) -> anyhow::Result<u64> {
     files.iter().map(|file| Ok(std::fs::metadata(file)?.len())).sum()
 }
 
-fn disk_bytes(directory: &Path) -> anyhow::Result<u64> {
+pub(crate) fn disk_bytes(directory: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
+/// Unit of CPU times in `/proc`: `USER_HZ` is 100 on every Linux that thalweg is built for.
+const TICK_MILLIS: u64 = 10;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time without a change of the live files after which compaction is taken to be done.
 const QUIET_TIME: Duration = Duration::from_secs(20);
@@ -21,17 +23,27 @@ pub(crate) struct BenchServer {
 }
 
 impl BenchServer {
-    pub(crate) fn start(data: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(data: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(data, &[], settings)
+    }
+
+    /// Starts it with further command line arguments and `--set`tings.
+    pub(crate) fn start_with(
+        data: &Path,
+        arguments: &[&str],
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
-        command.args(["serve", "--data-dir"]).arg(data);
-        for setting in [
+        command.args(["serve", "--data-dir"]).arg(data).args(arguments);
+        let own = [
             "listen.http=127.0.0.1:0",
             "listen.otlp_grpc=127.0.0.1:0",
             "listen.syslog=127.0.0.1:0",
             "listen.postgres=127.0.0.1:0",
             "logging.json=true",
             "lake.maintenance_interval_secs=10",
-        ] {
+        ];
+        for setting in own.iter().chain(settings) {
             command.args(["--set", setting]);
         }
         let mut process = command.stderr(Stdio::piped()).spawn()?;
@@ -68,6 +80,23 @@ impl BenchServer {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
         Ok(kib << 10)
+    }
+
+    /// CPU time that threads of this name have taken so far.
+    pub(crate) fn cpu_of(&self, threads: &str) -> anyhow::Result<Duration> {
+        let mut ticks = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let task = task?.path();
+            // A thread may have ended since.
+            let Ok(stat) = std::fs::read_to_string(task.join("stat")) else { continue };
+            let (name, fields) = stat.rsplit_once(')').context("the name of a thread")?;
+            if name.split_once('(').is_some_and(|(_, name)| name == threads) {
+                // utime and stime, the 14th and 15th field of proc(5).
+                let times = fields.split_whitespace().skip(11).take(2);
+                ticks += times.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+            }
+        }
+        Ok(Duration::from_millis(ticks * TICK_MILLIS))
     }
 
     /// Waits until the Delta table's files hold `rows` rows.
