@@ -75,6 +75,9 @@ pub struct ViewOptions {
     pub idle_secs: u64,
     /// When results are seen.
     pub emit: Emit,
+    /// How often rows of open windows are refreshed; not more often than checkpoints are made
+    /// (`stream.checkpoint_interval_ms`).
+    pub refresh_ms: u64,
     /// What becomes of events that come later than that.
     pub late: Late,
     /// Whether the view begins with what the lake holds, or with the events that come from now on.
@@ -87,6 +90,7 @@ impl Default for ViewOptions {
             lateness_secs: 10,
             idle_secs: 5,
             emit: Emit::OnUpdate,
+            refresh_ms: 1_000,
             late: Late::Keep,
             backfill: false,
         }

@@ -871,7 +871,11 @@ async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
         }
         harness.step(&Step::Take { entries: 9 }).await;
         harness.step(&Step::Checkpoint).await;
-        let published = harness.view.as_ref().unwrap().published();
+        harness.elapsed += Duration::from_secs(1);
+        let now = harness.now();
+        let view = harness.view.as_mut().unwrap();
+        let published = view.refresh(now).unwrap();
+        assert!(view.refresh(now).is_none(), "once a second");
         let mut sum = 0;
         for results in published.open.results().unwrap() {
             let rows = harness.plan.output(results).unwrap();

@@ -148,7 +148,9 @@ impl Task {
         view.checkpoint(now())?;
         view.deliver().await?;
         view.release(now()).await?;
-        self.published.store(Some(Arc::new(view.published())));
+        if let Some(published) = view.refresh(now()) {
+            self.published.store(Some(Arc::new(published)));
+        }
         Ok(())
     }
 }

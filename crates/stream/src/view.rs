@@ -61,6 +61,8 @@ pub(crate) struct View {
     is_changed: bool,
     /// When the log was told last how far the view has read.
     released: Option<Instant>,
+    /// When queries were last shown the open windows.
+    refreshed: Option<Instant>,
     meters: Meters,
 }
 
@@ -141,6 +143,7 @@ impl View {
             undelivered: None,
             is_changed: false,
             released: None,
+            refreshed: None,
             made,
             store,
             config,
@@ -370,8 +373,21 @@ impl View {
         Ok(())
     }
 
-    /// The open windows, for queries.
-    pub(crate) fn published(&self) -> Published {
+    /// The open windows, for queries, if it is time to show them anew.
+    pub(crate) fn refresh(&mut self, now: Now) -> Option<Published> {
+        let interval = Duration::from_millis(self.made.options.refresh_ms);
+        // The checkpoint that is nearest to the time, rather than the one after it.
+        let tolerance = Duration::from_millis(self.config.checkpoint_interval_ms.get() / 2);
+        let interval = interval.saturating_sub(tolerance);
+        let is_recent = |refreshed| now.instant.duration_since(refreshed) < interval;
+        if self.refreshed.is_some_and(is_recent) {
+            return None;
+        }
+        self.refreshed = Some(now.instant);
+        Some(self.published())
+    }
+
+    fn published(&self) -> Published {
         let reached = self.made.plan.closed_until(self.watermark.reached().watermark);
         // Closing goes on in later checkpoints when much is to be closed.
         let window = self.made.plan.aggregation.window();

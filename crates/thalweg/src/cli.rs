@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Show alerts: what is wrong, since when, and what was
     Alerts(AlertsArgs),
+    /// Watch services and alerts on the terminal
+    Top(TopArgs),
     /// Create, list and revoke tokens, with which clients prove who they are
     #[command(subcommand)]
     Token(TokenCommand),
@@ -101,6 +103,9 @@ pub(crate) struct DemoArgs {
     /// exactly once
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) run_for: Option<std::time::Duration>,
+    /// Leave the shop in peace; with --for, check that no alert fired
+    #[arg(long)]
+    pub(crate) no_incident: bool,
     /// Shop requests per second; each logs about five events
     #[arg(long, default_value_t = 60.0)]
     pub(crate) rate: f64,
@@ -186,6 +191,15 @@ pub(crate) struct AlertsArgs {
     /// How to print the alerts
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How often to ask the server
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    pub(crate) every: std::time::Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

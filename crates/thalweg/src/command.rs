@@ -11,6 +11,7 @@ mod schema;
 mod serve;
 mod tail;
 mod token;
+mod top;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Alerts(args) => alerts::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),

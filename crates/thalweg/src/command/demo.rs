@@ -99,13 +99,14 @@ fn introduce(addresses: &Addresses, args: &DemoArgs) {
     println!("  thalweg tail{url} 'service:payment level>=warn'");
     println!("  psql -h {} -p {} -c '\\d logs'", postgres.ip(), postgres.port());
     println!("  curl 'http://{http}/api/v1/logs?level=error&limit=3'\n");
+    let incident = match args.run_for {
+        _ if args.no_incident => "without an incident",
+        Some(_) => "with an incident from 40% to 65% of it",
+        None => "with an incident in the middle of every three minutes",
+    };
     match args.run_for {
-        Some(time) => {
-            println!("Runs for {} s, with an incident from 40% to 65% of it.\n", time.as_secs())
-        }
-        None => {
-            println!("Runs until Ctrl-C, with an incident in the middle of every three minutes.\n")
-        }
+        Some(time) => println!("Runs for {} s, {incident}.\n", time.as_secs()),
+        None => println!("Runs until Ctrl-C, {incident}.\n"),
     }
 }
 
@@ -148,7 +149,7 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
             _ = ticks.tick() => {}
             _ = &mut stop => break,
         }
-        let on = incident.is_on(start.elapsed());
+        let on = !args.no_incident && incident.is_on(start.elapsed());
         if on {
             began = began.or(Some(unix_nanos()? / 1_000));
         } else if began.is_some() {
@@ -170,6 +171,9 @@ async fn play(args: &DemoArgs, addresses: &Addresses) -> anyhow::Result<ExitCode
         return Ok(ExitCode::SUCCESS);
     }
     let outcome = play.check().await?;
+    if args.no_incident {
+        println!("{}", alarm::check_quiet(&client).await?);
+    }
     if let (Some(began), Some(ended)) = (began, ended)
         && args.run_for >= Some(alarm::SHORTEST_CHECKED)
     {

@@ -1,8 +1,11 @@
 //! The command line: exit codes, errors that help, and the demonstration's own check.
 
-use std::io::Write as _;
+use std::{
+    io::{Read as _, Write as _},
+    process::{Command, Stdio},
+};
 
-use crate::server::{Server, thalweg};
+use crate::server::{Server, post, thalweg};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -64,16 +67,22 @@ fn schemas_and_completions_are_printed() {
     assert!(output(&["completions", "bash"]).contains("thalweg"));
 }
 
-#[test]
-fn a_short_demonstration_checks_itself() {
+/// What a demonstration prints that must succeed.
+fn demonstrate(arguments: &[&str]) -> String {
     let mut command = thalweg();
-    command.args(["demo", "--for", "45s", "--rate", "100"]);
+    command.arg("demo").args(arguments);
     for listen in ["http", "otlp_grpc", "syslog", "postgres"] {
         command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
     }
     let output = command.output().unwrap();
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    printed
+}
+
+#[test]
+fn a_short_demonstration_checks_itself() {
+    let printed = demonstrate(&["--for", "45s", "--rate", "100"]);
     for part in [
         "── incident: ",
         "── incident over ──",
@@ -83,6 +92,13 @@ fn a_short_demonstration_checks_itself() {
     ] {
         assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
+}
+
+#[test]
+fn without_an_incident_no_alert_fires() {
+    let printed = demonstrate(&["--for", "20s", "--rate", "100", "--no-incident"]);
+    assert!(!printed.contains("── incident"), "{printed}");
+    assert!(printed.contains("check: no alert fired"), "{printed}");
 }
 
 #[test]
@@ -128,4 +144,32 @@ fn an_interrupted_ingest_goes_on_without_repeating_rows() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let counts = server.sql("SELECT count(*), count(DISTINCT attributes->>'n') FROM logs");
     assert_eq!(counts, ["100000,100000"]);
+}
+
+#[test]
+fn top_draws_services_and_ends_when_told_to() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &["stream.checkpoint_interval_ms=100"]);
+    let event = r#"{"service":"till","level":"ERROR","message":"no paper"}"#;
+    let (status, answer) = post(&format!("{}/api/v1/logs?format=json", server.http), event);
+    assert_eq!(status, 200, "{answer}");
+    let top = format!("{} top --every 200ms --url {}", env!("CARGO_BIN_EXE_thalweg"), server.http);
+    // `script` gives it a terminal.
+    let mut terminal = Command::new("script")
+        .args(["-qec", &format!("stty cols 100 rows 30; {top}"), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = terminal.stdout.take().unwrap();
+    let (mut drawn, mut bytes) = (Vec::new(), [0; 4096]);
+    while !text(&drawn).contains("till") {
+        let read = screen.read(&mut bytes).unwrap();
+        assert!(read > 0, "ended early: {}", text(&drawn));
+        drawn.extend_from_slice(&bytes[..read]);
+    }
+    terminal.stdin.take().unwrap().write_all(b"q").unwrap();
+    screen.read_to_end(&mut drawn).unwrap();
+    assert!(terminal.wait().unwrap().success(), "{}", text(&drawn));
+    assert!(text(&drawn).contains("\x1b[?1049l"), "the terminal is as it was");
 }
