@@ -39,6 +39,7 @@ lint: build-deps ## Check format, lints, and that the tree has one of each found
 bench: test-deps $(PYTHON) $(SPARK_PYTHON) ## Measure, beside peers and physical limits, in one run
 	cargo build --release -p thalweg
 	cargo bench -p thalweg --bench pipeline
+	BENCH_SERVER="$(BINARY)" cargo bench -p thalweg-ingest --bench formats
 
 fuzz: build-deps ## Fuzz every decoder for FUZZ_SECONDS each
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
