@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 BUILD_PACKAGES := gcc libc6-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils rsyslog rsyslog-elasticsearch
 
-.PHONY: help demo test lint bench fuzz build-deps test-deps
+.PHONY: help demo test test-hostile lint bench fuzz build-deps test-deps
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -29,6 +29,10 @@ demo: build-deps ## Build the binary and run the demonstration (DEMO="--for 20s"
 
 test: test-deps $(PYTHON) ## Run every test
 	cargo test --workspace --no-fail-fast
+
+test-hostile: build-deps ## Attack an optimised server: its speed is judged as well
+	cargo build --release -p thalweg
+	THALWEG_OPTIMISED="$(BINARY)" cargo test --workspace --test it hostile
 
 lint: build-deps ## Check format, lints, and that the tree has one of each foundation
 	cargo fmt --all --check

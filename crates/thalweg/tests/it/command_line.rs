@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::server::{Server, post, thalweg};
+use crate::server::{Server, binary, post, thalweg};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -153,7 +153,7 @@ fn top_draws_services_and_ends_when_told_to() {
     let event = r#"{"service":"till","level":"ERROR","message":"no paper"}"#;
     let (status, answer) = post(&format!("{}/api/v1/logs?format=json", server.http), event);
     assert_eq!(status, 200, "{answer}");
-    let top = format!("{} top --every 200ms --url {}", env!("CARGO_BIN_EXE_thalweg"), server.http);
+    let top = format!("{} top --every 200ms --url {}", binary().display(), server.http);
     // `script` gives it a terminal.
     let mut terminal = Command::new("script")
         .args(["-qec", &format!("stty cols 100 rows 30; {top}"), "/dev/null"])

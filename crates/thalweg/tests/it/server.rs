@@ -1,6 +1,7 @@
 //! A real `thalweg serve` process on ports of its own.
 
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -22,9 +23,22 @@ pub(crate) struct Server {
     pub(crate) postgres: String,
 }
 
+/// An optimised binary to test in place of the one built with the tests.
+const OPTIMISED: &str = "THALWEG_OPTIMISED";
+
+/// Whether the binary under test is an optimised one.
+pub(crate) fn is_optimised() -> bool {
+    std::env::var_os(OPTIMISED).is_some()
+}
+
+/// The binary under test.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os(OPTIMISED).unwrap_or_else(|| env!("CARGO_BIN_EXE_thalweg").into())
+}
+
 /// The `thalweg` command, without the caller's configuration.
 pub(crate) fn thalweg() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_")) {
         command.env_remove(name);
     }
