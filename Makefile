@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 60
 
 # Needed to build: a C compiler (zstd, aws-lc). Needed to test: clients that users have.
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils rsyslog rsyslog-elasticsearch
+TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils openssl rsyslog rsyslog-elasticsearch
 
 .PHONY: help demo test test-hostile lint bench fuzz build-deps test-deps
 

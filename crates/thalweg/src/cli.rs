@@ -126,6 +126,9 @@ pub(crate) struct ServerArgs {
     /// Authorities to trust besides the system's, in PEM
     #[arg(long, env = "THALWEG_CA_CERT", value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
+    /// Certificate to show to a server that asks for one, and its key, in one PEM file
+    #[arg(long, env = "THALWEG_CLIENT_CERT", value_name = "FILE")]
+    pub(crate) client_cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

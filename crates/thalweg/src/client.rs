@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use reqwest::{
-    Certificate,
+    Certificate, Identity,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -77,12 +77,22 @@ impl Client {
             anyhow::ensure!(!authorities.is_empty(), "{}: no certificate in PEM", of_file());
             http = http.tls_certs_merge(authorities);
         }
+        if let Some(file) = &args.client_cert {
+            let of_file = || format!("--client-cert {}", file.display());
+            let pem = std::fs::read(file).with_context(of_file)?;
+            http = http.identity(Identity::from_pem(&pem).with_context(of_file)?);
+        }
         Ok(Self { http: http.build()?, url: args.url.trim_end_matches('/').to_owned() })
     }
 
     /// Talks to a server of this machine without a token.
     pub(crate) fn local(address: SocketAddr) -> anyhow::Result<Self> {
-        Self::new(&ServerArgs { url: format!("http://{address}"), token: None, ca_cert: None })
+        Self::new(&ServerArgs {
+            url: format!("http://{address}"),
+            token: None,
+            ca_cert: None,
+            client_cert: None,
+        })
     }
 
     /// Sends `body` to `/api/v1/logs` with the given query parameters.

@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, path::Path, process::Output, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
-use crate::server::{Server, thalweg};
+use crate::{
+    certificates::certify,
+    server::{Server, thalweg},
+};
 
 /// A server with TLS, and what it takes to talk to it.
 struct World {
@@ -31,21 +33,6 @@ fn create(folder: &Path, args: &[&str]) -> String {
     let output = token(folder, &[&["create"], args].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
-}
-
-/// Writes a certificate for `localhost` and that of its authority.
-fn certify(folder: &Path) {
-    let mut params = CertificateParams::default();
-    // OpenSSL takes a certificate for self-signed whose issuer has the name of its subject.
-    params.distinguished_name.push(DnType::CommonName, "test authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
-    std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 impl World {

@@ -1,12 +1,16 @@
 //! Syslog from the senders that machines have: logger and rsyslog.
 
 use std::{
+    io::Write as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::server::Server;
+use crate::{
+    certificates::certify,
+    server::{Server, thalweg},
+};
 
 /// Longest that a message may take from its sender to an answer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -167,5 +171,52 @@ fn rsyslog_forwards_in_each_of_its_formats() {
              AND abs(date_part('epoch', observed_timestamp - timestamp)) < 60 HAVING count(*) = 20"
         );
         assert_eq!(awaited(&server, &count), "20");
+    }
+}
+
+#[test]
+fn over_tls_senders_show_a_certificate_where_the_server_asks_for_one() {
+    if !is_installed("openssl", &["version"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    certify(folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, client) = (path("ca.pem"), path("client.pem"));
+    let tls =
+        format!("tls={{cert: {}, key: {}, client_ca: {ca}}}", path("cert.pem"), path("key.pem"));
+    let server = Server::start(&folder.path().join("data"), &[&tls]);
+    let port = server.syslog.rsplit(':').next().unwrap();
+    let connect = format!("127.0.0.1:{port}");
+    let send = |message: &str, options: &[&str]| {
+        let mut openssl = Command::new("openssl")
+            .args(["s_client", "-quiet", "-no_ign_eof", "-connect", &connect])
+            .args(["-CAfile", &ca, "-verify_hostname", "localhost", "-verify_return_error"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let line = format!("<34>1 2026-01-05T10:00:00Z box shop - - - {message}\n");
+        // Without a certificate it may be gone already.
+        let _ = openssl.stdin.take().unwrap().write_all(line.as_bytes());
+        openssl.wait().unwrap();
+    };
+    send("without a certificate", &[]);
+    send("with a certificate", &["-cert", &client, "-key", &client]);
+    let url = server.http.replace("http://127.0.0.1", "https://localhost");
+    let begun = Instant::now();
+    loop {
+        let mut query = thalweg();
+        query.args(["query", "--output", "csv", "SELECT message FROM logs", "--url", &url]);
+        let output = query.args(["--ca-cert", &ca, "--client-cert", &client]).output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        if found == "message\nwith a certificate\n" {
+            return;
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(begun.elapsed() < PATIENCE, "found {found:?}; {error}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
