@@ -20,8 +20,8 @@ const DEFAULT_FILE: &str = "thalweg.yaml";
 /// `THALWEG_LISTEN__HTTP=127.0.0.1:7171`.
 const ENVIRONMENT_PREFIX: &str = "THALWEG_";
 /// Environment variables that flags read and that are no settings.
-const FLAG_VARIABLES: [&str; 4] =
-    ["THALWEG_CONFIG", "THALWEG_URL", "THALWEG_TOKEN", "THALWEG_CA_CERT"];
+const FLAG_VARIABLES: [&str; 5] =
+    ["THALWEG_CONFIG", "THALWEG_URL", "THALWEG_TOKEN", "THALWEG_CA_CERT", "THALWEG_CLIENT_CERT"];
 /// Most mistakes that `thalweg check` lists.
 const MAX_MISTAKES: usize = 20;
 
