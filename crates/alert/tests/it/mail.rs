@@ -13,7 +13,7 @@ use thalweg_alert::UNDELIVERED;
 
 use crate::node::{Disk, Table, eventually};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients/smtp_server.py");
+const SCRIPT: &str = "../../clients/smtp_server.py";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `aiosmtpd`, and what it gets.

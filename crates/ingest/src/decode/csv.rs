@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn the_public_web_server_log_is_read_with_the_example_configuration() {
-        const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/weblog.csv");
-        const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/weblog.yaml");
+        const LOG: &str = "../../../shared/data/weblog.csv";
+        const CONFIG: &str = "../../examples/weblog.yaml";
         let Ok(body) = std::fs::read(LOG) else {
             eprintln!(
                 "\n*** SKIPPED: {LOG} is absent, so the real web-server log was NOT tested ***\n"

@@ -158,7 +158,7 @@ async fn psycopg_runs_queries_with_parameters_in_text_and_binary() {
         return;
     };
     let serving = serving().await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/psycopg_client.py");
+    let script = Path::new("tests/it/psycopg_client.py");
     let mut command = Command::new(python);
     command.arg(script).arg(serving.postgres.port().to_string());
     let output = run(command).await;

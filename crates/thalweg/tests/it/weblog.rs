@@ -4,9 +4,8 @@ use std::path::Path;
 
 use crate::server::{Server, thalweg};
 
-pub(crate) const WEBLOG: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/weblog.csv");
-pub(crate) const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/weblog.yaml");
+pub(crate) const WEBLOG: &str = "../../../shared/data/weblog.csv";
+pub(crate) const CONFIG: &str = "../../examples/weblog.yaml";
 
 fn ingest(server: &Server, state: &Path) -> String {
     let output = thalweg()
