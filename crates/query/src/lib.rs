@@ -18,11 +18,15 @@
 //! binary.
 
 mod answer;
+mod answer_schema;
+mod collect;
 mod config;
 mod engine;
 mod error;
 mod error_body;
+mod facet;
 mod filter;
+mod histogram;
 pub mod http;
 mod json;
 mod page;
@@ -32,6 +36,8 @@ mod read_only;
 mod restricted;
 mod run;
 pub mod search;
+mod search_sql;
+mod selection;
 mod session;
 mod sight;
 mod tail;
