@@ -7,6 +7,8 @@ export class ApiError extends Error {
     message: string,
     /** Place in the query or the search, from one, where the server knows it. */
     readonly position?: { line: number | undefined; column: number },
+    /** The answer as it came. */
+    readonly body = '',
   ) {
     super(message);
   }
@@ -64,13 +66,19 @@ export function messageOf(error: unknown): string {
 
 async function errorOf(response: Response): Promise<ApiError> {
   const text = await response.text();
+  const { message, line, column } = described(text);
+  const position = column === undefined ? undefined : { line, column };
+  return new ApiError(response.status, message || `the server answered ${response.status}`, position, text);
+}
+
+/** What an answer says is wrong: an object that tells where, a text, or no JSON at all. */
+function described(text: string): { message: string; line?: number; column?: number } {
   try {
-    const { error } = JSON.parse(text) as {
-      error: { message: string; line?: number; column?: number };
-    };
-    const position = error.column === undefined ? undefined : { line: error.line, column: error.column };
-    return new ApiError(response.status, error.message, position);
+    const { error } = JSON.parse(text) as { error?: string | { message: string; line?: number; column?: number } };
+    if (typeof error === 'string') return { message: error };
+    if (error) return error;
   } catch {
-    return new ApiError(response.status, text.trim() || `the server answered ${response.status}`);
+    // Not JSON: the text itself is what the server says.
   }
+  return { message: text.trim() };
 }

@@ -142,7 +142,7 @@ export interface paths {
         };
         /**
          * The SQL that a search stands for.
-         * @description Relative times are written out as of now.
+         * @description Relative times are written out as of now. The statement has no `LIMIT`.
          */
         get: operations["search_sql"];
         put?: never;
@@ -1124,6 +1124,8 @@ export interface operations {
                 id_prefix?: string;
                 /** @description Number of the first record, 0 if not given. */
                 id_start?: number;
+                /** @description With `true` nothing is stored: the answer tells what would become of the records. */
+                dry_run?: boolean;
             };
             header?: never;
             path?: never;

@@ -40,6 +40,7 @@ export function span(ms: number): string {
 /** A latency: `0.42 ms`, `13.4 ms`, `1.28 s`. */
 export function latency(ms: number | null | undefined): string {
   if (ms == null) return '–';
+  if (ms === 0) return '0 ms';
   if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
   return `${ms < 1 ? ms.toFixed(2) : ms.toFixed(1)} ms`;
 }

@@ -35,7 +35,7 @@ use crate::{Limits, QueryEngine, QueryError, RunningQuery, facet, histogram, sea
 /// Longest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
 pub(crate) const LOGS_TABLE: &str = "logs";
-pub(crate) const DEFAULT_PAGE_ROWS: usize = 100;
+const DEFAULT_PAGE_ROWS: usize = 100;
 const MAX_PAGE_ROWS: usize = 1_000;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 

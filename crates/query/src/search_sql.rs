@@ -12,7 +12,7 @@ use serde::Serialize;
 use thalweg_event::schema::column;
 use utoipa::ToSchema;
 
-use crate::http::{DEFAULT_PAGE_ROWS, HttpAsker, LOGS_TABLE, query_string_fault};
+use crate::http::{HttpAsker, LOGS_TABLE, query_string_fault};
 use crate::selection::Selection;
 use crate::{QueryEngine, QueryError};
 
@@ -25,7 +25,7 @@ pub(crate) struct SearchSql {
 
 /// The SQL that a search stands for.
 ///
-/// Relative times are written out as of now.
+/// Relative times are written out as of now. The statement has no `LIMIT`.
 #[utoipa::path(
     get,
     path = "/api/v1/logs/sql",
@@ -61,6 +61,6 @@ fn statement(conditions: impl Iterator<Item = Expr>) -> Result<String, QueryErro
     let (timestamp, event_id) = (column::TIMESTAMP, column::EVENT_ID);
     Ok(format!(
         "SELECT * FROM {LOGS_TABLE}{filter}\n\
-         ORDER BY {timestamp} DESC, {event_id} DESC LIMIT {DEFAULT_PAGE_ROWS}"
+         ORDER BY {timestamp} DESC, {event_id} DESC"
     ))
 }
