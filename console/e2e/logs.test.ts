@@ -69,7 +69,7 @@ test('brushing the histogram changes the time asked for and the URL, and back un
   expect(to - from).toBeLessThan(0.35 * 900_000);
   expect(query.get('q')).toBe('service:web');
   await page.goBack();
-  expect(new URL(page.url()).search).toBe('?q=service%3Aweb');
+  expect(new URL(page.url()).search).toBe('?q=service:web');
   await page.getByText('Last 15 minutes').waitFor();
   await page.context().close();
 });
@@ -92,6 +92,7 @@ test('facets, filters of a row and completion narrow the search', async () => {
   await page.getByRole('option', { name: /^payment/ }).click();
   await page.keyboard.press('Enter');
   await page.waitForURL(/q=service%3Apayment/);
+  await page.waitForFunction(() => document.querySelector('.line .service')?.textContent === 'payment');
   await page.locator('.line').first().click();
   await page.getByRole('button', { name: 'Filter by host' }).click();
   await page.waitForURL(/host%3Apayment/);

@@ -52,7 +52,7 @@ export async function postJson<T>(path: string, body: unknown, signal?: AbortSig
 
 /** Asks who we are; `session.needsToken` tells when the server wants a token first. */
 export async function identify(): Promise<void> {
-  session.identity = await getJson<Identity>('/api/v1/me');
+  session.enter(await getJson<Identity>('/api/v1/me'));
 }
 
 /** Whether an error is only the end of a request that nobody waits for any more. */

@@ -20,8 +20,14 @@ class Session {
     return this.#token !== undefined;
   }
 
+  /** Shows this token from now on; whether it is good, an answer tells. */
   show(token: string): void {
     this.#token = token;
+  }
+
+  /** Goes on as whom the server takes us for. */
+  enter(identity: Identity): void {
+    this.identity = identity;
     this.needsToken = false;
   }
 

@@ -29,6 +29,7 @@ mod filter;
 mod histogram;
 pub mod http;
 mod json;
+mod live_filter;
 mod page;
 mod percentile;
 mod pg_functions;

@@ -84,7 +84,10 @@ fn the_console_needs_no_token_and_what_it_asks_does() {
         text.split_whitespace().find(|word| word.starts_with("tw_")).unwrap().to_owned()
     };
     let (reader, admin) = (create("reader", "query"), create("boss", "admin"));
-    let server = Server::start(directory.path(), &["alerting.receivers=[{name: chat, slack: {url: 'https://hooks.example/key'}}]"]);
+    let server = Server::start(
+        directory.path(),
+        &["alerting.receivers=[{name: chat, slack: {url: 'https://hooks.example/key'}}]"],
+    );
     let status = |path: &str, token| get_as(&format!("{}{path}", server.http), "text/html", token);
     assert_eq!(status("/logs", None).0, 200);
     assert_eq!(status("/api/v1/me", None).0, 401);
