@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 /** Tests in a real browser against a running server; one at a time, for their times count. */
 export default defineConfig({
   test: {
-    include: ['e2e/**/*.test.ts'],
+    include: [process.env.SCREENSHOTS ? 'e2e/screenshots.ts' : 'e2e/**/*.test.ts'],
     globalSetup: 'e2e/server.ts',
     fileParallelism: false,
     testTimeout: 120_000,

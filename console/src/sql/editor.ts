@@ -30,6 +30,19 @@ const highlight = HighlightStyle.define([
   { tag: [tags.typeName, tags.standard(tags.name)], color: 'var(--warn)' },
 ]);
 
+/**
+ * Replaces what is selected by what is typed. Browsers that did it themselves would keep the looks
+ * of what they join in style attributes, which the page's policy forbids.
+ */
+const typeOver = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    if (event.inputType !== 'insertText' || event.data === null || view.state.selection.main.empty) return false;
+    view.dispatch(view.state.replaceSelection(event.data), { userEvent: 'input.type', scrollIntoView: true });
+    event.preventDefault();
+    return true;
+  },
+});
+
 /** A text field for SQL with highlighting and completion. */
 export class SqlEditor {
   #language = new Compartment();
@@ -72,6 +85,7 @@ export class SqlEditor {
           autocompletion(),
           EditorView.lineWrapping,
           EditorView.contentAttributes.of({ 'aria-label': 'SQL' }),
+          typeOver,
           placeholder('SELECT service, count(*) FROM logs GROUP BY service'),
           looks,
           syntaxHighlighting(highlight),

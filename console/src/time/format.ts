@@ -61,7 +61,7 @@ export function short(value: number): string {
   ] as const) {
     if (Math.abs(value) >= limit) return `${(value / limit).toFixed(value >= 10 * limit ? 0 : 1)}${unit}`;
   }
-  return Number.isInteger(value) ? String(value) : value.toFixed(2);
+  return Number.isInteger(value) ? String(value) : value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
 
 /** `0.05` as `5%`. */

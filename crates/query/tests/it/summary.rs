@@ -63,7 +63,7 @@ async fn parameters_that_make_no_sense_are_refused_by_name() {
         ("facet", ("field", "secrets"), "field: expected a column of table logs"),
         ("facet", ("field", "attributes"), "field: expected a column of table logs"),
         ("histogram", ("buckets", "0"), "buckets: expected 1 to 1000"),
-        ("histogram", ("from", "2999-01-01T00:00:00Z"), "from: expected a time before `to`"),
+        ("histogram", ("from", "2099-01-01T00:00:00Z"), "from: expected a time before `to`"),
         ("histogram", ("q", "level>=loud"), "q: expected a level"),
         ("sql", ("to", "soon"), "to: expected a time"),
     ] {
