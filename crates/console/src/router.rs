@@ -113,7 +113,7 @@ mod tests {
         (Response::from_parts(parts, ()), body)
     }
 
-    fn text<'a>(answer: &'a Response<()>, name: header::HeaderName) -> &'a str {
+    fn text(answer: &Response<()>, name: header::HeaderName) -> &str {
         answer.headers()[name].to_str().unwrap()
     }
 

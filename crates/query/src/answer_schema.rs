@@ -1,9 +1,11 @@
 //! How the OpenAPI document describes answers that are written while a query runs.
 
-use std::collections::BTreeMap;
+#![expect(
+    dead_code,
+    reason = "these types describe what is written row by row, and are never made"
+)]
 
 use arrow::datatypes::{DataType, Schema as ArrowSchema};
-use serde::Deserialize;
 use thalweg_event::schema::{column, log_schema};
 use thalweg_event::span::span_schema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
@@ -14,19 +16,15 @@ use utoipa::{PartialSchema, ToSchema};
 const OBJECTS: [&str; 2] = [column::ATTRIBUTES, column::RESOURCE];
 
 /// An event, without the columns that have no value.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(test), expect(dead_code, reason = "describes what is written row by row"))]
-pub(crate) struct LogRow(BTreeMap<String, serde_json::Value>);
+#[derive(Debug)]
+pub(crate) struct LogRow;
 
 /// A span, without the columns that have no value.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(test), expect(dead_code, reason = "describes what is written row by row"))]
-pub(crate) struct SpanRow(BTreeMap<String, serde_json::Value>);
+#[derive(Debug)]
+pub(crate) struct SpanRow;
 
 /// A page of logs.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is written row by row")]
+#[derive(Debug, ToSchema)]
 pub(crate) struct LogPage {
     /// The events, in the order asked for.
     rows: Vec<LogRow>,
@@ -35,9 +33,7 @@ pub(crate) struct LogPage {
 }
 
 /// Rows that answer a query.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is written row by row")]
+#[derive(Debug, ToSchema)]
 pub(crate) struct SqlAnswer {
     /// The columns.
     columns: Vec<SqlColumn>,
@@ -54,9 +50,7 @@ pub(crate) struct SqlAnswer {
 }
 
 /// A column of an answer.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is written row by row")]
+#[derive(Debug, ToSchema)]
 pub(crate) struct SqlColumn {
     /// Its name.
     name: String,
@@ -65,9 +59,7 @@ pub(crate) struct SqlColumn {
 }
 
 /// One request across all services.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is written row by row")]
+#[derive(Debug, ToSchema)]
 pub(crate) struct TraceAnswer {
     /// Its id.
     trace_id: String,
@@ -84,9 +76,7 @@ pub(crate) struct TraceAnswer {
 }
 
 /// A span or a log of a trace.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is written row by row")]
+#[derive(Debug, ToSchema)]
 pub(crate) struct TraceEntry {
     /// Causes between the request and it.
     depth: u64,
