@@ -1,4 +1,4 @@
-import type { Browser } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { launch, open } from './browser';
 
@@ -8,6 +8,8 @@ const ROWS_PER_REQUEST = 10_000;
 const FRAME_MS = 33;
 /** Frames measured. */
 const FRAMES = 300;
+/** Noise of a busy machine is forgiven this often, less once. */
+const ATTEMPTS = 4;
 
 let browser: Browser;
 const url = inject('url');
@@ -28,23 +30,8 @@ beforeAll(async () => {
 });
 afterAll(() => browser.close());
 
-test('scrolling through 100,000 rows draws 95 of 100 frames within 33 ms', { retry: 3, timeout: 400_000 }, async () => {
-  const { page } = await open(browser, url);
-  await page.goto('/logs?q=service:bulk&from=-1h');
-  await page.locator('.line').first().waitFor();
-  // Rows are read as the end comes near: go there until all are.
-  await page.waitForFunction(
-    (rows) => {
-      const viewport = document.querySelector('.viewport');
-      if (!viewport) return false;
-      viewport.scrollTop = viewport.scrollHeight;
-      return Number(viewport.getAttribute('aria-rowcount')) >= rows;
-    },
-    ROWS,
-    { timeout: 300_000, polling: 50 },
-  );
-  expect(await page.locator('.line').count()).toBeLessThan(100);
-
+/** Scrolls from the first row to the last; how long 95 of 100 frames take at most. */
+async function scroll(page: Page): Promise<number> {
   const frames = await page.evaluate(async (count) => {
     const viewport = document.querySelector('.viewport') as HTMLElement;
     viewport.scrollTop = 0;
@@ -63,6 +50,28 @@ test('scrolling through 100,000 rows draws 95 of 100 frames within 33 ms', { ret
   frames.sort((a, b) => a - b);
   const at = (share: number) => frames[Math.floor(frames.length * share)] ?? Number.NaN;
   console.log(`frames: p50 ${at(0.5).toFixed(1)} ms, p95 ${at(0.95).toFixed(1)} ms, longest ${at(0.999).toFixed(1)} ms`);
-  expect(at(0.95)).toBeLessThan(FRAME_MS);
+  return at(0.95);
+}
+
+test('scrolling through 100,000 rows draws 95 of 100 frames within 33 ms', { timeout: 600_000 }, async () => {
+  const { page } = await open(browser, url);
+  await page.goto('/logs?q=service:bulk&from=-1h');
+  await page.locator('.line').first().waitFor();
+  // Rows are read as the end comes near: go there until all are.
+  await page.waitForFunction(
+    (rows) => {
+      const viewport = document.querySelector('.viewport');
+      if (!viewport) return false;
+      viewport.scrollTop = viewport.scrollHeight;
+      return Number(viewport.getAttribute('aria-rowcount')) >= rows;
+    },
+    ROWS,
+    { timeout: 500_000, polling: 50 },
+  );
+  expect(await page.locator('.line').count()).toBeLessThan(100);
+
+  let p95 = Number.POSITIVE_INFINITY;
+  for (let attempt = 0; attempt < ATTEMPTS && p95 >= FRAME_MS; attempt += 1) p95 = await scroll(page);
+  expect(p95).toBeLessThan(FRAME_MS);
   await page.context().close();
 });

@@ -29,7 +29,7 @@ export class Thalweg {
     return Thalweg.start('serve', dataDirectory, ['--set', 'logging.json=true'], ready);
   }
 
-  static async start(command: string, dataDirectory: string, args: string[], ready: RegExp): Promise<Thalweg> {
+  private static async start(command: string, dataDirectory: string, args: string[], ready: RegExp): Promise<Thalweg> {
     const ports = ['http', 'otlp_grpc', 'syslog', 'postgres'].flatMap((name) => ['--set', `listen.${name}=127.0.0.1:0`]);
     const child = spawn(BINARY, [command, '--data-dir', dataDirectory, ...ports, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -68,16 +68,6 @@ export class Thalweg {
       body: lines.map((line) => JSON.stringify(line)).join('\n'),
     });
     if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
-  }
-
-  async sql(query: string): Promise<unknown[][]> {
-    const response = await fetch(`${this.url}/api/v1/sql`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ query }),
-    });
-    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
-    return ((await response.json()) as { rows: unknown[][] }).rows;
   }
 }
 
