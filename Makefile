@@ -15,20 +15,37 @@ FUZZ_SECONDS ?= 60
 
 # Needed to build: a C compiler (zstd, aws-lc). Needed to test: clients that users have.
 BUILD_PACKAGES := gcc libc6-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils openssl rsyslog rsyslog-elasticsearch
+TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils openssl rsyslog rsyslog-elasticsearch chromium
 
-.PHONY: help demo test test-hostile lint bench fuzz build-deps test-deps
+# Chromium, for the tests of the console. Node.js from Debian only where there is none.
+CONSOLE_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
+
+.PHONY: help demo console test test-hostile lint bench fuzz build-deps test-deps
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
-demo: build-deps ## Build the binary and run the demonstration (DEMO="--for 20s" for a short one)
+demo: build-deps ## Build the console and the binary and run the demonstration (DEMO="--for 20s" for a short one)
 	@if [ ! -x "$(BINARY)" ]; then echo "building thalweg: some 600 crates, once; plan 25 minutes on two cores"; fi
+	@$(MAKE) --no-print-directory console || echo "going on without the web console: / will say how to build it"
 	@cargo build --release -p thalweg
 	@"$(BINARY)" demo $(DEMO)
 
-test: test-deps $(PYTHON) ## Run every test
+console: console/dist/index.html ## Build the web console, which the next build of the binary embeds
+
+console/dist/index.html: console/node_modules $(shell find console/src -type f) console/index.html console/vite.config.ts
+	cd console && npm run --silent build -- --logLevel warn
+
+console/node_modules: console/package-lock.json
+	@scripts/debian-packages $(CONSOLE_PACKAGES)
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || \
+	    { echo "console: expected Node.js 20.19 or newer, found $$(node --version): see https://nodejs.org" >&2; exit 1; }
+	cd console && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+test: test-deps $(PYTHON) console ## Run every test
 	cargo test --workspace --no-fail-fast
+	cd console && npm run --silent check && npm run --silent test && npm run --silent e2e
 
 test-hostile: build-deps ## Attack an optimised server: its speed is judged as well
 	cargo build --release -p thalweg

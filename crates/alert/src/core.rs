@@ -113,10 +113,18 @@ impl Core {
             (name.to_owned(), Watched { status, timing, idle: Duration::ZERO, patience })
         };
         let rules = config.alerts.iter().map(|rule| {
-            watched(rule.name.as_str(), "rule", rule.severity, rule.timing(), rule.every.get())
+            let (name, every) = (rule.name.as_str(), rule.every.get());
+            let mut rule_watched = watched(name, "rule", rule.severity, rule.timing(), every);
+            rule_watched.1.status.query = Some(rule.query.as_str().to_owned());
+            rule_watched.1.status.threshold = rule.threshold.map(|it| it.to_string());
+            rule_watched
         });
         let anomalies = config.anomalies.iter().map(|it| {
-            watched(it.name.as_str(), "anomaly", it.severity, it.timing(), it.every.get())
+            let (name, every) = (it.name.as_str(), it.every.get());
+            let mut anomaly_watched = watched(name, "anomaly", it.severity, it.timing(), every);
+            let watches = format!("{}.{}", it.view.as_str(), it.column.as_str());
+            anomaly_watched.1.status.watches = Some(watches);
+            anomaly_watched
         });
         let rules: BTreeMap<_, _> = rules.chain(anomalies).collect();
         let mut ended = Vec::new();
@@ -330,6 +338,9 @@ impl RuleStatus {
             name: name.to_owned(),
             kind,
             severity,
+            query: None,
+            threshold: None,
+            watches: None,
             health: Health::Waiting,
             error: None,
             failing_since: None,

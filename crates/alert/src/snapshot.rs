@@ -46,6 +46,12 @@ pub struct RuleStatus {
     pub kind: &'static str,
     /// How bad its alerts are.
     pub severity: Severity,
+    /// The SQL that a rule asks.
+    pub query: Option<String>,
+    /// Values at which its alerts fire and are resolved, where it has a threshold.
+    pub threshold: Option<String>,
+    /// The column that an anomaly watches, as `view.column`.
+    pub watches: Option<String>,
     /// Whether its last evaluation went well.
     pub health: Health,
     /// Why it did not.

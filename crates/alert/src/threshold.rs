@@ -91,9 +91,10 @@ impl TryFrom<Bounds> for Threshold {
                 resolve.bound >= fire.bound
             };
             if !is_opposed || !is_apart {
+                let found = Self { fire, resolve: Some(resolve) };
                 return Err(format!(
                     "expected `resolve` to be on the other side of `fire`, as in \
-                     {{fire: \"> 0.05\", resolve: \"< 0.02\"}}, found fire {fire}, resolve {resolve}"
+                     {{fire: \"> 0.05\", resolve: \"< 0.02\"}}, found {found}"
                 ));
             }
         }
@@ -113,6 +114,13 @@ impl TryFrom<String> for Comparison {
                 bound.is_finite().then_some(Self { operator, bound })
             })
             .ok_or_else(|| format!("expected a comparison such as \"> 0.05\", found `{text}`"))
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fire {}", self.fire)?;
+        self.resolve.map_or(Ok(()), |resolve| write!(f, ", resolve {resolve}"))
     }
 }
 

@@ -69,6 +69,9 @@ struct Params {
     /// Number of the first record, 0 if not given.
     #[serde(default)]
     id_start: u64,
+    /// With `true` nothing is stored: the answer tells what would become of the records.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// What became of a body's records; all accepted ones are durable.
@@ -137,8 +140,8 @@ async fn post_logs(
                 None => format_of_type(&ingest, &parts.headers)?.to_owned(),
             };
             let ids = params.id_prefix.map(|prefix| (prefix, params.id_start));
-            let default_service = params.service;
-            Ok(Request { format, default_service, ids, ..Request::default() })
+            let (default_service, is_dry_run) = (params.service, params.dry_run);
+            Ok(Request { format, default_service, ids, is_dry_run, ..Request::default() })
         });
     match accept(&ingest, asked, &parts, body).await {
         Ok(Accepted { accepted, rejected, faults }) => {

@@ -109,6 +109,8 @@ pub struct Request {
     pub ids: Option<(String, u64)>,
     /// What the sender said of all events, but not in the body.
     pub params: Params,
+    /// Whether nothing is to be stored: only what would become of the records is to be told.
+    pub is_dry_run: bool,
 }
 
 /// What became of the records of a body that was accepted. All that is accepted is durable.
@@ -159,6 +161,7 @@ struct Prepared {
     bulk: Bulk,
     received_millis: i64,
     format: String,
+    is_dry_run: bool,
     /// Held until the events are durable.
     permit: Permit,
 }
@@ -274,6 +277,11 @@ impl Ingest {
         let begun = Instant::now();
         let format = request.format.clone();
         let prepared = self.prepare(request, payload).await?;
+        if prepared.is_dry_run {
+            // The ids that were claimed are free again when the claims are dropped.
+            let Prepared { accepted, bulk, permit, .. } = prepared;
+            return Ok(Stored { accepted, bulk, _permit: permit });
+        }
         // In a task of its own: what has been claimed is settled even if the sender goes away.
         let stored = tokio::spawn(Arc::clone(self).store(prepared)).await;
         let stored = stored.map_err(|_| IngestError::Internal)?;
@@ -362,6 +370,7 @@ impl Ingest {
             bulk,
             received_millis,
             format: request.format,
+            is_dry_run: request.is_dry_run,
             permit,
         })
     }

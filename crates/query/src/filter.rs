@@ -2,22 +2,26 @@
 //!
 //! User input only ever becomes a literal of an expression, never a piece of SQL text.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, FieldRef};
 use chrono::Utc;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator as SqlOperator};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator as SqlOperator, ScalarUDF};
 use datafusion::prelude::{col, ident, lit};
 use datafusion_functions_json::functions::{json_as_text, json_get_float};
 use thalweg_event::Level;
 use thalweg_event::schema::{column, log_schema};
 
 use crate::search::{Condition, Operator, SearchError, Term, Value};
+use crate::selection::TEMPLATE;
 use crate::{QueryError, search, when};
 
 /// Columns whose keys are reached with `attributes.key` and `resource.key`.
 const JSON_COLUMNS: [&str; 2] = [column::ATTRIBUTES, column::RESOURCE];
 
-/// The conditions of `service`, `level`, `trace_id` and `q`, all of which must hold.
+/// The conditions of `service`, `level`, `trace_id` and `q`, all of which must hold. Templates can
+/// be searched for where there is the function `template_id`.
 ///
 /// # Errors
 /// [`QueryError::Parameter`] for the parameter that cannot be understood.
@@ -26,6 +30,7 @@ pub(crate) fn conditions(
     level: Option<&str>,
     trace_id: Option<&str>,
     q: Option<&str>,
+    template_id: Option<&Arc<ScalarUDF>>,
 ) -> Result<Vec<Expr>, QueryError> {
     let mut conditions = Vec::new();
     if let Some(services) = service {
@@ -44,7 +49,7 @@ pub(crate) fn conditions(
             column: Some(error.column),
         };
         for term in search::parse(search).map_err(fault)? {
-            conditions.push(term_condition(&term).map_err(fault)?);
+            conditions.push(term_condition(&term, template_id).map_err(fault)?);
         }
     }
     Ok(conditions)
@@ -81,7 +86,10 @@ fn one_of<'a>(column: &str, values: impl Iterator<Item = &'a str>) -> Expr {
     col(column).in_list(values.map(lit).collect(), false)
 }
 
-fn term_condition(term: &Term) -> Result<Expr, SearchError> {
+fn term_condition(term: &Term, template_id: Option<&Arc<ScalarUDF>>) -> Result<Expr, SearchError> {
+    let field_condition = |field: &str, operator, values: &[Value], column| {
+        field_condition(field, operator, values, column, template_id)
+    };
     let (condition, negated) = match &term.condition {
         Condition::Text(text) => {
             (col(column::MESSAGE).ilike(lit(format!("%{}%", escape_like(text)))), false)
@@ -102,9 +110,10 @@ fn field_condition(
     operator: Operator,
     values: &[Value],
     column: u64,
+    template_id: Option<&Arc<ScalarUDF>>,
 ) -> Result<Expr, SearchError> {
     let fault = |message: String| SearchError { message, column };
-    let target = Target::find(name).ok_or_else(|| {
+    let target = Target::find(name, template_id).ok_or_else(|| {
         fault(format!(
             "expected a column, attributes.key or resource.key before the operator, found {name:?}; put the text in quotes to search for it"
         ))
@@ -120,13 +129,21 @@ fn field_condition(
 /// What the left side of a comparison names.
 enum Target<'a> {
     Column(FieldRef),
-    Key { column: &'static str, key: &'a str },
+    /// The template of the message, by its id.
+    Template(&'a Arc<ScalarUDF>),
+    Key {
+        column: &'static str,
+        key: &'a str,
+    },
 }
 
 impl<'a> Target<'a> {
-    fn find(name: &'a str) -> Option<Self> {
+    fn find(name: &'a str, template_id: Option<&'a Arc<ScalarUDF>>) -> Option<Self> {
         if let Some((_, field)) = log_schema().fields().find(name) {
             return Some(Self::Column(field.clone()));
+        }
+        if name == TEMPLATE {
+            return template_id.map(Self::Template);
         }
         let (prefix, key) = name.split_once('.').filter(|(_, key)| !key.is_empty())?;
         let column = JSON_COLUMNS.into_iter().find(|column| *column == prefix)?;
@@ -143,6 +160,12 @@ impl<'a> Target<'a> {
                     Ok(compare(json_get_float(col(*column), lit(*key)), sql(operator), lit(number)))
                 }
                 (_, Err(_)) => Err(format!("expected a number to compare with, found {value}")),
+            },
+            Self::Template(template_id) => match operator {
+                Operator::Equal => {
+                    Ok(text_condition(template_id.call(vec![col(column::MESSAGE)]), value))
+                }
+                _ => Err("expected `template:ID`; ids have no order".to_owned()),
             },
             Self::Column(field) => {
                 let name = field.name().as_str();
@@ -238,12 +261,12 @@ mod tests {
     use super::*;
 
     fn sql_of(q: &str) -> String {
-        let conditions = conditions(None, None, None, Some(q)).unwrap();
+        let conditions = conditions(None, None, None, Some(q), None).unwrap();
         conditions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ; ")
     }
 
     fn error_of(q: &str) -> (String, Option<u64>) {
-        match conditions(None, None, None, Some(q)).unwrap_err() {
+        match conditions(None, None, None, Some(q), None).unwrap_err() {
             QueryError::Parameter { message, column, .. } => (message, column),
             other => panic!("{other}"),
         }

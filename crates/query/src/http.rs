@@ -1,4 +1,4 @@
-//! HTTP endpoints: SQL, pages of logs, traces, and the live log.
+//! HTTP endpoints: SQL, pages of logs and what they hold, traces, and the live log.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,8 +16,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chrono::Utc;
-use datafusion::logical_expr::Operator;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -26,15 +24,17 @@ use thalweg_event::schema::column;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::answer::{self, AnswerWriter, Format};
+use crate::answer_schema::{LogPage, SqlAnswer, TraceAnswer};
 use crate::error_body::error_json;
 use crate::json::{RowShape, for_each_row};
 use crate::page::{self, Cursor, Order};
+use crate::selection::Selection;
 use crate::tail::{self, Tailed};
-use crate::{Limits, QueryEngine, QueryError, RunningQuery, filter, traces, when};
+use crate::{Limits, QueryEngine, QueryError, RunningQuery, facet, histogram, search_sql, traces};
 
 /// Longest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
-const LOGS_TABLE: &str = "logs";
+pub(crate) const LOGS_TABLE: &str = "logs";
 const DEFAULT_PAGE_ROWS: usize = 100;
 const MAX_PAGE_ROWS: usize = 1_000;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -42,17 +42,28 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// The endpoints' part of the OpenAPI description.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    paths(sql, logs, tail_logs, crate::traces::trace),
-    components(schemas(SqlRequest, Order))
+    paths(
+        sql,
+        logs,
+        crate::facet::facet,
+        crate::histogram::histogram,
+        crate::search_sql::search_sql,
+        tail_logs,
+        crate::traces::trace,
+    ),
+    components(schemas(SqlRequest, Order, SqlAnswer, LogPage, TraceAnswer))
 )]
 pub struct ApiDoc;
 
-/// Routes `/api/v1/sql`, `/api/v1/logs`, `/api/v1/logs/tail` and `/api/v1/traces`, to be served
+/// Routes `/api/v1/sql`, `/api/v1/logs` with what is below it, and `/api/v1/traces`, to be served
 /// behind a `thalweg_access::Gate`.
 pub fn router(engine: Arc<QueryEngine>) -> Router {
     Router::new()
         .route("/api/v1/sql", post(sql))
         .route("/api/v1/logs", get(logs))
+        .route("/api/v1/logs/facet", get(facet::facet))
+        .route("/api/v1/logs/histogram", get(histogram::histogram))
+        .route("/api/v1/logs/sql", get(search_sql::search_sql))
         .route("/api/v1/logs/tail", get(tail_logs))
         .route("/api/v1/traces/{trace_id}", get(traces::trace))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -104,7 +115,7 @@ impl SqlRequest {
     request_body = SqlRequest,
     responses(
         (status = 200, description = "Rows, in the format asked for", content(
-            (serde_json::Value = "application/json"),
+            (SqlAnswer = "application/json"),
             (String = "application/x-ndjson"),
             (String = "text/csv"),
             (Vec<u8> = "application/vnd.apache.arrow.stream"),
@@ -170,7 +181,7 @@ struct PageParameters {
     tag = "query",
     params(PageParameters),
     responses(
-        (status = 200, description = "Rows and the cursor of the next page", body = serde_json::Value),
+        (status = 200, description = "Rows and the cursor of the next page", body = LogPage),
         (status = 400, description = "A parameter is wrong; says which and where"),
         (status = 429, description = "Too many queries are running"),
         (status = 504, description = "The query took too long"),
@@ -189,27 +200,12 @@ async fn logs(
         let message = format!("expected 1 to {MAX_PAGE_ROWS}, found {limit}");
         return Err(QueryError::parameter("limit", message));
     }
-    let mut conditions = filter::conditions(
-        service.as_deref(),
-        level.as_deref(),
-        trace_id.as_deref(),
-        q.as_deref(),
-    )?;
-    let now = Utc::now().timestamp_micros();
-    for (name, text, operator) in [("from", from, Operator::GtEq), ("to", to, Operator::Lt)] {
-        if let Some(text) = text {
-            let micros = when::parse(&text, now).ok_or_else(|| {
-                let message = format!(
-                    "expected a time such as 2030-01-31T12:00:00Z, 1896091200, -15m or now-1h, found {text:?}"
-                );
-                QueryError::parameter(name, message)
-            })?;
-            conditions.push(filter::timestamp(operator, micros));
-        }
-    }
+    let selection = Selection { from, to, service, level, q, trace_id };
+    let times = selection.times()?;
     let cursor = cursor.map(|text| Cursor::decode(&text, order)).transpose()?;
     // One row more than wanted tells whether there is another page.
     let view = engine.view(asker.0)?;
+    let conditions = selection.conditions(&view)?.into_iter().chain(times.conditions()).collect();
     let table = view.table(LOGS_TABLE).await?;
     let plan = page::plan(table, conditions, order, cursor.as_ref(), limit + 1)?;
     let limits = Limits { rows: None, timeout: engine.config().default_timeout() };
@@ -314,13 +310,10 @@ async fn tail_logs(
 ) -> Result<Response, QueryError> {
     let Query(TailParameters { service, level, q, trace_id }) =
         parameters.map_err(query_string_fault)?;
-    let conditions = filter::conditions(
-        service.as_deref(),
-        level.as_deref(),
-        trace_id.as_deref(),
-        q.as_deref(),
-    )?;
-    let events = tail::follow(&engine.view(asker.0)?, conditions, &asked(&uri))?.map(|tailed| {
+    let selection = Selection { service, level, q, trace_id, ..Selection::default() };
+    let view = engine.view(asker.0)?;
+    let conditions = selection.conditions(&view)?;
+    let events = tail::follow(&view, conditions, &asked(&uri))?.map(|tailed| {
         Ok::<_, Infallible>(match tailed {
             Tailed::Row(row) => Event::default().data(row),
             Tailed::Dropped(rows) => {
@@ -346,11 +339,11 @@ impl<S: Sync> FromRequestParts<S> for HttpAsker {
 }
 
 /// A request for the audit log.
-fn asked(uri: &Uri) -> String {
+pub(crate) fn asked(uri: &Uri) -> String {
     format!("GET {}", uri.path_and_query().map_or("", |path| path.as_str()))
 }
 
-fn query_string_fault(rejection: QueryRejection) -> QueryError {
+pub(crate) fn query_string_fault(rejection: QueryRejection) -> QueryError {
     QueryError::parameter("query string", rejection.body_text())
 }
 
@@ -364,7 +357,15 @@ mod tests {
         let paths: Vec<&str> = description.paths.paths.keys().map(String::as_str).collect();
         assert_eq!(
             paths,
-            ["/api/v1/logs", "/api/v1/logs/tail", "/api/v1/sql", "/api/v1/traces/{trace_id}"]
+            [
+                "/api/v1/logs",
+                "/api/v1/logs/facet",
+                "/api/v1/logs/histogram",
+                "/api/v1/logs/sql",
+                "/api/v1/logs/tail",
+                "/api/v1/sql",
+                "/api/v1/traces/{trace_id}"
+            ]
         );
     }
 }

@@ -18,13 +18,18 @@
 //! binary.
 
 mod answer;
+mod answer_schema;
+mod collect;
 mod config;
 mod engine;
 mod error;
 mod error_body;
+mod facet;
 mod filter;
+mod histogram;
 pub mod http;
 mod json;
+mod live_filter;
 mod page;
 mod percentile;
 mod pg_functions;
@@ -32,6 +37,8 @@ mod read_only;
 mod restricted;
 mod run;
 pub mod search;
+mod search_sql;
+mod selection;
 mod session;
 mod sight;
 mod tail;

@@ -1,21 +1,16 @@
 //! Following the log as it grows.
 
-use std::sync::Arc;
-
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use datafusion::common::DFSchema;
+use arrow::array::RecordBatch;
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::PhysicalExpr;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use thalweg_access::Record;
-use thalweg_event::schema::log_schema;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::json::{RowShape, for_each_row};
+use crate::live_filter::LiveFilter;
 use crate::{QueryError, View};
 
 /// What a follower gets.
@@ -41,20 +36,14 @@ pub(crate) fn follow(
     let mut record = view.record(statement);
     let engine = view.engine();
     let permit = engine.admit_tailer().inspect_err(|_| record.set_outcome("refused", 0))?;
-    let schema = DFSchema::try_from(log_schema())?;
-    // One after the other: what is asked is evaluated only on rows that are seen.
-    let asked = conditions.into_iter().reduce(Expr::and);
-    let predicates = view.restriction().into_iter().chain(asked);
-    let predicates = predicates
-        .map(|condition| view.physical_expr(condition, &schema))
-        .collect::<Result<Vec<_>, _>>()?;
+    let filter = LiveFilter::new(view.clone(), conditions)?;
     // Another entry than that of the end, which may be far.
     view.record(statement).set_outcome("following", 0);
     let (sender, receiver) = mpsc::channel(engine.config().tail_buffer_rows.max(1));
     let tailer = Tailer {
         live: view.live_logs(),
         stopping: engine.stopping().clone(),
-        predicates,
+        filter,
         sender,
         dropped: 0,
         sent: 0,
@@ -72,8 +61,7 @@ pub(crate) fn follow(
 struct Tailer {
     live: BoxStream<'static, RecordBatch>,
     stopping: CancellationToken,
-    /// All hold for a row that is sent.
-    predicates: Vec<Arc<dyn PhysicalExpr>>,
+    filter: LiveFilter,
     sender: mpsc::Sender<Tailed>,
     /// Rows dropped that the follower has not been told of.
     dropped: u64,
@@ -104,11 +92,7 @@ impl Tailer {
     }
 
     fn offer(&mut self, batch: &RecordBatch) -> Result<(), QueryError> {
-        let mut matching = batch.clone();
-        for predicate in &self.predicates {
-            let holds = predicate.evaluate(&matching)?.into_array(matching.num_rows())?;
-            matching = filter_record_batch(&matching, holds.as_boolean()).map_err(internal)?;
-        }
+        let matching = self.filter.matching(batch)?;
         // While there are dropped rows to tell of, later ones would come too early.
         let room = if self.dropped > 0 { 0 } else { self.sender.capacity() };
         let kept = matching.num_rows().min(room);

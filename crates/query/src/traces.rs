@@ -47,7 +47,7 @@ const MAX_BYTES: usize = 16 << 20;
     tag = "query",
     params(("trace_id" = String, Path, description = "32 hexadecimal digits")),
     responses(
-        (status = 200, description = "Spans and logs", body = serde_json::Value),
+        (status = 200, description = "Spans and logs", body = crate::answer_schema::TraceAnswer),
         (status = 400, description = "The id is not 32 hexadecimal digits, or only zeros"),
         (status = 404, description = "Nothing of the trace is stored"),
         (status = 429, description = "Too many queries are running"),

@@ -59,6 +59,9 @@ pub(crate) struct Config {
     pub(crate) query: thalweg_query::QueryConfig,
     /// The server's own log.
     pub(crate) logging: Logging,
+    /// The settings as they were made, in file, environment and flags; the rest are defaults.
+    #[serde(skip)]
+    pub(crate) made: Value,
 }
 
 /// Addresses to listen on. Those that other machines can reach need `tls`, and a token to exist.
@@ -182,6 +185,7 @@ impl Default for Config {
             alerting: Default::default(),
             query: Default::default(),
             logging: Logging::default(),
+            made: Value::Null,
         }
     }
 }
@@ -222,7 +226,9 @@ impl Config {
             set(&mut config, &path, &value).with_context(|| source.clone())?;
             Self::deserialize(&config).with_context(|| source)?;
         }
-        let mut config = Self::deserialize(&config)?;
+        let made = config;
+        let mut config = Self::deserialize(&made)?;
+        config.made = made;
         if let Some(exposed) = config.listen.exposed_without(config.tls.as_ref()) {
             anyhow::bail!("{exposed}");
         }

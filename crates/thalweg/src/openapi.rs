@@ -10,6 +10,8 @@ pub(crate) fn document() -> utoipa::openapi::OpenApi {
     document.merge(thalweg_alert::http::ApiDoc::openapi());
     document.merge(crate::format_api::ApiDoc::openapi());
     document.merge(crate::health::ApiDoc::openapi());
+    document.merge(crate::config_api::ApiDoc::openapi());
+    document.merge(crate::identity_api::ApiDoc::openapi());
     document.info = utoipa::openapi::InfoBuilder::new()
         .title("thalweg")
         .version(env!("CARGO_PKG_VERSION"))

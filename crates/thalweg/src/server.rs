@@ -25,7 +25,7 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    format_api, health, openapi, tables,
+    config_api, format_api, health, identity_api, openapi, tables,
     views::NodeViews,
 };
 
@@ -112,7 +112,7 @@ impl Server {
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
         let health =
             health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
-        let routes = http_routes(&gate(addresses.http), &ingest, &query, &alerts, health);
+        let routes = http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
@@ -220,6 +220,7 @@ async fn bind(address: Address, setting: &str) -> anyhow::Result<TcpListener> {
 
 /// What is served over HTTP, and what each part asks of those who want it.
 fn http_routes(
+    config: &Config,
     gate: &Gate,
     ingest: &Arc<Ingest>,
     query: &Arc<QueryEngine>,
@@ -236,9 +237,12 @@ fn http_routes(
     let metrics = if gate.is_loopback() { metrics } else { gate.protect(metrics, None) };
     gate.protect(sending, Some(Scope::Ingest))
         .merge(gate.protect(asking, Some(Scope::Query)))
+        .merge(gate.protect(config_api::router(config), Some(Scope::Admin)))
+        .merge(gate.protect(identity_api::router(), None))
         .merge(metrics)
         .merge(health::router(health))
         .merge(openapi::router())
+        .merge(thalweg_console::router())
         .layer(axum::middleware::from_fn(thalweg_ingest::elasticsearch::answer_agents))
 }
 

@@ -195,3 +195,20 @@ async fn a_body_cut_off_stores_nothing() {
     server.ndjson(line).await.assert_accepted(1);
     assert_eq!(log.messages(), ["m-a"]);
 }
+
+#[tokio::test]
+async fn a_dry_run_tells_what_would_become_of_records_and_stores_none() {
+    let log = MemoryLog::new();
+    let server = Server::start(log.clone()).await;
+    let (path, ndjson) = ("/api/v1/logs?dry_run=true", "application/x-ndjson");
+    let body = event("a", "INFO") + "{\"bad\":\n" + &event("b", "ERROR");
+    let answer = server.post(path, ndjson, body).await;
+    assert_eq!(
+        (answer.body["accepted"].as_u64(), answer.body["rejected"].as_u64()),
+        (Some(2), Some(1))
+    );
+    assert_eq!(answer.body["errors"][0]["index"], 1);
+    assert!(log.asked().is_empty(), "neither events nor rejected records are appended");
+    server.ndjson(event("a", "INFO")).await.assert_accepted(1);
+    assert_eq!(log.messages(), ["m-a"], "ids of a dry run are not taken for stored");
+}

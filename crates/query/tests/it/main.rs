@@ -6,6 +6,7 @@ mod access;
 mod logs;
 mod serving;
 mod sql;
+mod summary;
 mod tail;
 mod traces;
 mod wire;

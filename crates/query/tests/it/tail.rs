@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use thalweg_query::QueryConfig;
@@ -106,4 +109,30 @@ async fn one_follower_too_many_is_refused_until_another_one_leaves() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), admitted).await.unwrap();
+}
+
+/// The same rows, with texts encoded as tables hand them out.
+fn as_views(batch: &RecordBatch) -> RecordBatch {
+    let is_text =
+        |field: &Field| matches!(field.data_type(), DataType::Utf8 | DataType::Dictionary(..));
+    let schema = batch.schema();
+    let fields = schema.fields().iter().map(|field| match is_text(field) {
+        true => field.as_ref().clone().with_data_type(DataType::Utf8View),
+        false => field.as_ref().clone(),
+    });
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type()).unwrap());
+    RecordBatch::try_new(schema.clone().into(), columns.collect()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_found_in_whatever_encoding_they_arrive() {
+    let serving = Serving::start(QueryConfig::default(), &[]).await;
+    let mut events = Events::open(&serving, &[("q", "service:checkout level>=warn")]).await;
+    serving.live.send(as_views(&batch(&shop()))).unwrap();
+    serving.live.send(batch(&[event(9, "e9", "checkout", "FATAL", "no card")])).unwrap();
+    for expected in ["e1", "e2", "e9"] {
+        assert_eq!(events.next().await.unwrap().1["event_id"], expected);
+    }
 }
