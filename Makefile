@@ -73,13 +73,19 @@ build-deps:
 test-deps:
 	@scripts/debian-packages $(TEST_PACKAGES)
 
-# Users' own clients, for the tests that speak to us through them.
-$(PYTHON): clients/requirements.txt
-# What views are measured beside.
-$(SPARK_PYTHON): clients/spark-requirements.txt
-	@command -v java >/dev/null || scripts/debian-packages openjdk-17-jre-headless
-$(PYTHON) $(SPARK_PYTHON):
+# A Python environment with the packages that the prerequisite lists.
+define virtual-environment
 	@scripts/debian-packages python3-venv
 	python3 -m venv $(@D)/..
 	$(@D)/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+endef
+
+# Users' own clients, for the tests that speak to us through them.
+$(PYTHON): clients/requirements.txt
+	$(virtual-environment)
+
+# What views are measured beside.
+$(SPARK_PYTHON): clients/spark-requirements.txt
+	@command -v java >/dev/null || scripts/debian-packages openjdk-17-jre-headless
+	$(virtual-environment)

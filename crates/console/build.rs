@@ -15,10 +15,11 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../console");
+    // Relative to this crate, where cargo runs this: checkouts may share a target directory.
+    let root = Path::new("../../console");
     let dist = root.join("dist");
     // A path that does not exist would make cargo run this at each build.
-    let watched = if dist.exists() { &dist } else { &root };
+    let watched = if dist.exists() { &dist } else { root };
     println!("cargo::rerun-if-changed={}", watched.display());
 
     let out = PathBuf::from(env::var("OUT_DIR")?);
