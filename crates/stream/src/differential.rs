@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -860,9 +861,16 @@ async fn history_is_joined_with_itself_and_with_what_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
-    let query = "SELECT \"user\", sum(bytes) AS bytes FROM events \
-                 GROUP BY tumble(INTERVAL '10 seconds'), \"user\"";
-    let mut harness = Harness::new(query, options()).await;
+    for window in ["tumble(INTERVAL '10 seconds')", "session(INTERVAL '8 seconds')"] {
+        see_each_window_once(window).await;
+    }
+}
+
+/// Sums of open windows and of closed ones are those of all events, whenever they are asked for.
+async fn see_each_window_once(window: &str) {
+    let query =
+        format!("SELECT \"user\", sum(bytes) AS bytes FROM events GROUP BY {window}, \"user\"");
+    let mut harness = Harness::new(&query, options()).await;
     for seconds in [0, 3, 9, 60, 61, 100] {
         for partition in 0..2 {
             let time = EPOCH + seconds * SECOND;
@@ -882,8 +890,10 @@ async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
             let bytes: &Int64Array = arrow::array::AsArray::as_primitive(rows.column(3));
             sum += bytes.iter().flatten().sum::<i64>();
         }
-        let closed =
-            harness.rows().await.iter().map(|row| row[3].parse::<i64>().unwrap()).sum::<i64>();
+        let rows = harness.rows().await;
+        let end = |row: &Vec<String>| string_to_timestamp_nanos(&row[1]).unwrap() / 1_000;
+        assert!(rows.iter().all(|row| end(row) <= published.closed_until), "after {seconds} s");
+        let closed = rows.iter().map(|row| row[3].parse::<i64>().unwrap()).sum::<i64>();
         let all: usize = harness.appended[EVENTS].iter().map(RecordBatch::num_rows).sum();
         assert_eq!(sum + closed, all as i64 * 2, "after {seconds} s");
     }

@@ -17,6 +17,9 @@ use crate::window::Window;
 
 /// All sessions share one place, for two of them may yet become one.
 const SESSIONS: i64 = 0;
+/// Sessions are closed when the first of them has been over for this part of the gap: each time,
+/// the states of all are read and those that go on are written anew.
+const SESSIONS_OVER: i64 = 4;
 
 /// The partial states of open windows.
 ///
@@ -184,8 +187,13 @@ impl OpenWindows {
         changes: &mut Changes,
     ) -> Result<Vec<Results>> {
         let window = self.aggregation.window();
-        if let Window::Session { .. } = window {
-            return self.close_sessions(watermark, store, changes);
+        if let Window::Session { gap } = window {
+            let is_due = watermark >= self.earliest_end.saturating_add(gap / SESSIONS_OVER);
+            return if is_due {
+                self.close_sessions(watermark, store, changes)
+            } else {
+                Ok(vec![])
+            };
         }
         let mut closed = vec![];
         let mut found = 0;
@@ -207,9 +215,7 @@ impl OpenWindows {
         store: &Store,
         changes: &mut Changes,
     ) -> Result<Vec<Results>> {
-        if watermark < self.earliest_end {
-            return Ok(vec![]);
-        }
+        self.earliest_end = i64::MAX;
         let partials = self.windows.remove(&SESSIONS).unwrap_or_default();
         if partials.is_empty() {
             return Ok(vec![]);
@@ -221,7 +227,6 @@ impl OpenWindows {
         let is_over = ends.values().iter().map(|end| *end <= watermark).collect::<Vec<_>>().into();
         let over = filter_record_batch(&sessions, &is_over)?;
         let going_on = filter_record_batch(&sessions, &not(&is_over)?)?;
-        self.earliest_end = i64::MAX;
         if going_on.num_rows() > 0 {
             self.add(going_on, store, changes)?;
         }
@@ -233,12 +238,15 @@ impl OpenWindows {
         Ok(vec![groups.into_results()?])
     }
 
-    /// The start of the earliest window that is open; sessions are open from the beginning.
-    pub(crate) fn earliest(&self) -> Option<i64> {
-        match self.aggregation.window() {
-            Window::Session { .. } => None,
-            _ => self.windows.keys().next().copied(),
-        }
+    /// All windows that end at or before this are closed, when the watermark is at `watermark`.
+    pub(crate) fn closed_until(&self, watermark: i64) -> i64 {
+        let window = self.aggregation.window();
+        let first_end = match window {
+            Window::Session { .. } => Some(self.earliest_end),
+            _ => self.windows.keys().next().map(|start| window.end(*start, 0)),
+        };
+        // Closing goes on in later checkpoints when much is to be closed.
+        first_end.map_or(watermark, |end| watermark.min(end.saturating_sub(1)))
     }
 
     /// The open windows as they are now.

@@ -389,10 +389,7 @@ impl View {
 
     fn published(&self) -> Published {
         let reached = self.made.plan.closed_until(self.watermark.reached().watermark);
-        // Closing goes on in later checkpoints when much is to be closed.
-        let window = self.made.plan.aggregation.window();
-        let earliest = self.open.earliest().map(|start| window.end(start, 0) - 1);
-        let closed_until = reached.min(earliest.unwrap_or(i64::MAX));
+        let closed_until = self.open.closed_until(reached);
         Published { closed_until, open: self.open.snapshot(&self.store) }
     }
 }
