@@ -51,8 +51,10 @@ describe.each(PATHS)('%s', (path) => {
     const { page } = await open(browser, url, { viewport: { width: 390, height: 780 } });
     await page.goto(path);
     await shown(page);
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    expect(overflow).toBe(0);
+    const overflow = await page.evaluate(() =>
+      [document.documentElement, document.querySelector('main')].map((it) => (it ? it.scrollWidth - it.clientWidth : 0)),
+    );
+    expect(overflow).toEqual([0, 0]);
     await page.context().close();
   });
 });

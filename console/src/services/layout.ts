@@ -11,7 +11,7 @@ export interface Layout {
   height: number;
 }
 
-export const NODE_WIDTH = 132;
+export const NODE_WIDTH = 148;
 export const NODE_HEIGHT = 44;
 const GAP_X = 84;
 const GAP_Y = 20;
