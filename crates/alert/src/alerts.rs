@@ -17,7 +17,7 @@ use crate::{
     book::Transition,
     config::AlertsConfig,
     core::{Core, Evaluation, Kept, Learned},
-    deliver::{Delivery, Outcomes},
+    deliver::{Delivery, Finished, Outcomes},
     error::{AlertError, Result},
     evaluate::{Asking, evaluate_anomaly, evaluate_rule},
     instance::State,
@@ -201,7 +201,7 @@ impl Keeper {
         mut self,
         mut evaluated: mpsc::Receiver<Evaluation>,
         mut asked: mpsc::Receiver<Request>,
-        mut finished: mpsc::Receiver<u64>,
+        mut finished: mpsc::Receiver<Finished>,
         stopping: CancellationToken,
     ) {
         let mut ticks = interval(TICK);
@@ -212,8 +212,8 @@ impl Keeper {
                 () = stopping.cancelled() => break,
                 Some(evaluation) = evaluated.recv() => self.evaluated(evaluation),
                 Some(request) = asked.recv() => self.answer(request).await,
-                Some(id) = finished.recv() => {
-                    self.core.finished(id);
+                Some(done) = finished.recv() => {
+                    self.core.finished(done, Utc::now());
                     self.is_changed = true;
                 }
                 _ = ticks.tick() => {
@@ -223,8 +223,8 @@ impl Keeper {
                 }
             }
         }
-        while let Ok(id) = finished.try_recv() {
-            self.core.finished(id);
+        while let Ok(done) = finished.try_recv() {
+            self.core.finished(done, Utc::now());
         }
         // There is nobody left to tell but the program's own log, which was told.
         let _ = self.save(true).await;

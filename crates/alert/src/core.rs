@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod simulation;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,10 +17,11 @@ use crate::{
     anomaly::{AnomalyConfig, Cursor, Points, Watch, WatchState},
     book::{Book, Step, Timing, Transition},
     config::{AlertsConfig, RULE_FAILING},
+    deliver::Finished,
     group::{Groups, Look},
     inhibit::inhibited,
     instance::{Sample, Signal},
-    labels::{ALERT_NAME, Labels, SEVERITY, cut},
+    labels::{ALERT_NAME, Fingerprint, Labels, SEVERITY, cut},
     notification::Notification,
     route::RouteConfig,
     severity::Severity,
@@ -280,9 +285,21 @@ impl Core {
         self.kept.outbox.values()
     }
 
-    /// Forgets a notification that is done with.
-    pub(crate) fn finished(&mut self, id: u64) {
-        self.kept.outbox.remove(&id);
+    /// Takes in that a notification is done with: what its receiver was not told it is told in the
+    /// group's next one.
+    pub(crate) fn finished(&mut self, done: Finished, now: DateTime<Utc>) {
+        let Some(notification) = self.kept.outbox.remove(&done.id) else { return };
+        let receivers = &self.config.alerting.receivers;
+        let is_known = receivers.iter().any(|receiver| receiver.name == notification.receiver);
+        if done.is_delivered || !is_known {
+            return;
+        }
+        let later: HashSet<Fingerprint> = self
+            .outbox()
+            .filter(|queued| queued.group_key == notification.group_key)
+            .flat_map(|queued| queued.alerts.iter().map(|alert| alert.fingerprint))
+            .collect();
+        self.kept.groups.not_told(&notification, |alert| later.contains(&alert.fingerprint), now);
     }
 
     /// What is to outlive the process.

@@ -60,19 +60,29 @@ pub(crate) struct GivenUp {
     pub(crate) tries: u32,
 }
 
+/// A notification that is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Its id.
+    pub(crate) id: u64,
+    /// Whether its receiver was told; otherwise it was given up.
+    pub(crate) is_delivered: bool,
+}
+
 /// What comes after delivery.
 #[derive(Clone)]
 pub(crate) struct Outcomes {
     pub(crate) journal: Journal,
-    /// Ids of notifications that are done with, delivered or given up.
-    pub(crate) finished: mpsc::Sender<u64>,
+    /// Notifications that are done with.
+    pub(crate) finished: mpsc::Sender<Finished>,
     pub(crate) external_url: Arc<str>,
 }
 
 impl Outcomes {
     async fn finish(&self, notification: &Notification, outcome: Result<(), GivenUp>) {
         let receiver = &*notification.receiver;
-        meters::told(receiver, outcome.is_ok());
+        let is_delivered = outcome.is_ok();
+        meters::told(receiver, is_delivered);
         if let Err(given_up) = outcome {
             tracing::error!(
                 receiver,
@@ -84,7 +94,7 @@ impl Outcomes {
             self.journal.undelivered(notification, &given_up, &self.external_url).await;
         }
         // Whoever waits for it may have stopped.
-        let _ = self.finished.send(notification.id).await;
+        let _ = self.finished.send(Finished { id: notification.id, is_delivered }).await;
     }
 }
 

@@ -1,8 +1,11 @@
 //! Alerts that are told of together, and when.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,6 +17,10 @@ use crate::{
     snapshot::ShownAlert,
 };
 
+/// How long after its end a receiver may still be told that an alert is resolved, once it could not
+/// be told.
+pub(crate) const RESOLVED_MATTERS: TimeDelta = TimeDelta::days(1);
+
 /// Alerts that a receiver is told of together: Alertmanager's groups, without clock or I/O.
 ///
 /// A new group waits `group_wait` for more alerts. From then on it is looked at every
@@ -21,7 +28,7 @@ use crate::{
 /// `repeat_interval` is over. Two things are done otherwise than there: an alert of which a
 /// receiver was told that it fires is resolved for it even if it was silenced meanwhile, so that
 /// no incident stays open for ever; and a receiver whose queue is full is told later of what is
-/// then the case.
+/// then the case. As there, what a receiver could not be told it is told at the next interval.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Groups {
     groups: BTreeMap<String, Group>,
@@ -35,10 +42,17 @@ struct Group {
     /// Time since it was looked at, or since it began.
     waited: Duration,
     is_new: bool,
+    /// How often it is looked at, for when its route is gone.
+    #[serde(default)]
+    interval: Duration,
     /// Time since its receiver was told of it.
     told_since: Duration,
     /// Alerts of which the receiver was told that they fire.
     told: BTreeMap<Fingerprint, Alert>,
+    /// Those among them that it may know otherwise: the last that was to be said of them was given
+    /// up.
+    #[serde(default)]
+    doubtful: BTreeSet<Fingerprint>,
 }
 
 /// What a look at the groups needs to know.
@@ -70,11 +84,14 @@ impl Groups {
             let nobody = Members::default();
             let members = members.get(key).unwrap_or(&nobody);
             // A route that is gone leaves its groups to resolve what they told of.
-            let (wait, repeat) = members.route.map_or((Duration::ZERO, Duration::MAX), |route| {
-                let wait =
-                    if group.is_new { route.group_wait.get() } else { route.group_interval.get() };
-                (wait, route.repeat_interval.get())
-            });
+            let (wait, repeat) = match members.route {
+                Some(route) => {
+                    group.interval = route.group_interval.get();
+                    let wait = if group.is_new { route.group_wait.get() } else { group.interval };
+                    (wait, route.repeat_interval.get())
+                }
+                None => (group.interval, Duration::MAX),
+            };
             if group.waited < wait {
                 continue;
             }
@@ -96,6 +113,32 @@ impl Groups {
                 || members.get(key).is_some_and(|members| !members.firing.is_empty())
         });
         notifications
+    }
+
+    /// Takes in that a notification was given up: what it was to say is said at the group's next
+    /// interval, but for the alerts that were `told_later`.
+    pub(crate) fn not_told(
+        &mut self,
+        notification: &Notification,
+        told_later: impl Fn(&Alert) -> bool,
+        now: DateTime<Utc>,
+    ) {
+        for alert in notification.alerts.iter().filter(|alert| !told_later(alert)) {
+            if alert.is_firing() {
+                if let Some(group) = self.groups.get_mut(&notification.group_key) {
+                    group.doubt(alert);
+                }
+            } else if alert.ends_at.is_some_and(|ended| now - ended < RESOLVED_MATTERS) {
+                let key = notification.group_key.clone();
+                let group = self.groups.entry(key).or_insert_with(|| Group {
+                    is_new: false,
+                    interval: route::default_group_interval().get(),
+                    ..Group::new(&notification.receiver, &notification.group_labels)
+                });
+                group.told.entry(alert.fingerprint).or_insert_with(|| alert.clone());
+                group.doubt(alert);
+            }
+        }
     }
 
     /// Whether there are none.
@@ -150,9 +193,23 @@ impl Group {
             labels: labels.clone(),
             waited: Duration::ZERO,
             is_new: true,
+            interval: Duration::ZERO,
             told_since: Duration::ZERO,
             told: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
         }
+    }
+
+    /// Takes in that the receiver may not know what was last to be said of `alert`.
+    fn doubt(&mut self, alert: &Alert) {
+        if self.told.contains_key(&alert.fingerprint) {
+            self.doubtful.insert(alert.fingerprint);
+        }
+    }
+
+    /// Whether the receiver is to be told that `alert` fires.
+    fn is_news(&self, alert: &Alert) -> bool {
+        !self.told.contains_key(&alert.fingerprint) || self.doubtful.contains(&alert.fingerprint)
     }
 
     /// The alerts to tell of, if there is reason to.
@@ -165,18 +222,22 @@ impl Group {
     ) -> Option<Vec<Alert>> {
         let firing = members.firing.values().filter(|shown| !shown.is_muted());
         let mut alerts: Vec<Alert> = firing.map(|shown| shown.alert.clone()).collect();
-        let is_joined = alerts.iter().any(|alert| !self.told.contains_key(&alert.fingerprint));
+        let is_joined = alerts.iter().any(|alert| self.is_news(alert));
         let is_repeated = !alerts.is_empty() && self.told_since >= repeat;
         let over = self.told.iter().filter(|(told, _)| !members.firing.contains_key(told));
         let resolved: Vec<Alert> = over
             .map(|(told, alert)| match members.resolved.get(told) {
                 Some(resolved) => (*resolved).clone(),
                 // It was forgotten, or goes another way by now.
-                None => Alert { state: State::Resolved, ends_at: Some(look.now), ..alert.clone() },
+                None => {
+                    let ends_at = alert.ends_at.or(Some(look.now));
+                    Alert { state: State::Resolved, ends_at, ..alert.clone() }
+                }
             })
             .collect();
         if !wants_resolved {
             self.told.retain(|told, _| members.firing.contains_key(told));
+            self.doubtful.retain(|told| members.firing.contains_key(told));
         } else {
             alerts.extend(resolved);
         }
@@ -202,6 +263,7 @@ impl Group {
         self.looked_at();
         self.told_since = Duration::ZERO;
         for alert in &alerts {
+            self.doubtful.remove(&alert.fingerprint);
             if alert.is_firing() {
                 self.told.insert(alert.fingerprint, alert.clone());
             } else {

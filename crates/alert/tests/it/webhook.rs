@@ -157,7 +157,7 @@ async fn a_receiver_that_is_busy_is_asked_again_when_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_for_good_is_not_tried_again_and_goes_to_the_table() {
+async fn what_is_refused_for_good_goes_to_the_table_and_is_told_at_the_next_interval() {
     let (server, address) = Server::start(&[Behaviour::Refuse(400)]).await;
     let (disk, table) = (Disk::new(), Table::of(&[("payment", 0.5)]));
     let alerts = disk.start(&yaml(&[("ops", address)], ""), &table).await;
@@ -168,7 +168,10 @@ async fn what_is_refused_for_good_is_not_tried_again_and_goes_to_the_table() {
     .await;
     let reason = "answered 400 Bad Request: because of this";
     assert_eq!(rows, [["ops", "firing", reason, "1", "1"]]);
-    assert_eq!(server.received().len(), 1);
+    let received = server.wait_for(2).await;
+    assert_eq!(received[1].body, received[0].body);
+    let waited = received[1].at - received[0].at;
+    assert!(waited >= Duration::from_millis(900), "{waited:?}");
     alerts.stop().await;
 }
 
