@@ -212,7 +212,7 @@ impl Group {
         !self.told.contains_key(&alert.fingerprint) || self.doubtful.contains(&alert.fingerprint)
     }
 
-    /// The alerts to tell of, if there is reason to.
+    /// All alerts to tell of, if there is reason to.
     fn changes(
         &mut self,
         members: &Members<'_>,
@@ -242,10 +242,23 @@ impl Group {
             alerts.extend(resolved);
         }
         let is_resolved = alerts.iter().any(|alert| !alert.is_firing());
-        alerts.sort_by(|one, other| {
-            (!one.is_firing(), &one.labels).cmp(&(!other.is_firing(), &other.labels))
-        });
         (is_joined || is_repeated || is_resolved).then_some(alerts)
+    }
+
+    /// As many alerts as are told of at once, firing ones first. Those that are over and those that
+    /// are news go before what the receiver knows; what finds no room has its turn at the next
+    /// interval.
+    fn fitting(&self, alerts: Vec<Alert>) -> Vec<Alert> {
+        let (mut firing, mut resolved): (Vec<_>, Vec<_>) =
+            alerts.into_iter().partition(Alert::is_firing);
+        firing.sort_by_key(|alert| (!self.is_news(alert), alert.labels.clone()));
+        resolved.sort_by_key(|alert| alert.labels.clone());
+        // One that fires keeps the whole from looking as if it were over.
+        resolved.truncate(MAX_ALERTS - firing.len().min(1));
+        firing.truncate(MAX_ALERTS - resolved.len());
+        firing.sort_by_key(|alert| alert.labels.clone());
+        firing.extend(resolved);
+        firing
     }
 
     fn looked_at(&mut self) {
@@ -253,13 +266,9 @@ impl Group {
         self.is_new = false;
     }
 
-    fn tell(
-        &mut self,
-        id: u64,
-        key: &str,
-        mut alerts: Vec<Alert>,
-        now: DateTime<Utc>,
-    ) -> Notification {
+    fn tell(&mut self, id: u64, key: &str, alerts: Vec<Alert>, now: DateTime<Utc>) -> Notification {
+        let count = alerts.len();
+        let alerts = self.fitting(alerts);
         self.looked_at();
         self.told_since = Duration::ZERO;
         for alert in &alerts {
@@ -270,8 +279,7 @@ impl Group {
                 self.told.remove(&alert.fingerprint);
             }
         }
-        let truncated = alerts.len().saturating_sub(MAX_ALERTS);
-        alerts.truncate(MAX_ALERTS);
+        let truncated = count - alerts.len();
         Notification {
             id,
             receiver: self.receiver.clone(),
@@ -331,6 +339,19 @@ mod tests {
         /// What is told in the next `seconds`: the second, the services that fire, and those that
         /// are resolved.
         fn pass(&mut self, seconds: i64) -> Vec<(i64, String)> {
+            let told = |notification: &Notification| {
+                let name = |alert: &Alert| match alert.state {
+                    State::Firing => alert.service().to_owned(),
+                    _ => format!("-{}", alert.service()),
+                };
+                let names: Vec<_> = notification.alerts.iter().map(name).collect();
+                (notification.created_at.timestamp(), names.join(" "))
+            };
+            self.notifications(seconds).iter().map(told).collect()
+        }
+
+        /// What is told in the next `seconds`.
+        fn notifications(&mut self, seconds: i64) -> Vec<Notification> {
             let mut told = Vec::new();
             for _ in 0..seconds {
                 self.second += 1;
@@ -341,14 +362,7 @@ mod tests {
                     elapsed: Duration::from_secs(1),
                 };
                 let (room, wants) = (self.room, self.wants_resolved);
-                for notification in self.groups.look(&look, |_| room, |_| wants) {
-                    let name = |alert: &Alert| match alert.state {
-                        State::Firing => alert.service().to_owned(),
-                        _ => format!("-{}", alert.service()),
-                    };
-                    let names: Vec<_> = notification.alerts.iter().map(name).collect();
-                    told.push((self.second, names.join(" ")));
-                }
+                told.extend(self.groups.look(&look, |_| room, |_| wants));
             }
             told
         }
@@ -457,22 +471,38 @@ mod tests {
     }
 
     #[test]
-    fn more_alerts_than_fit_are_counted_and_not_told_of_again() {
+    fn more_alerts_than_fit_are_told_of_one_interval_after_the_other() {
         let mut world = World::new();
-        for n in 0..MAX_ALERTS + 5 {
+        for n in 0..MAX_ALERTS + 50 {
             world.fire(&n.to_string());
         }
-        let notification = {
-            world.pass(9);
-            let look = Look {
-                alerts: &world.alerts,
-                routes: &world.routes,
-                now: DateTime::UNIX_EPOCH,
-                elapsed: Duration::from_secs(1),
-            };
-            world.groups.look(&look, |_| 9, |_| true).remove(0)
-        };
-        assert_eq!((notification.alerts.len(), notification.truncated), (MAX_ALERTS, 5));
+        let first = world.notifications(10).remove(0);
+        assert_eq!((first.alerts.len(), first.truncated), (MAX_ALERTS, 50));
+        let second = world.notifications(60).remove(0);
+        assert_eq!((second.alerts.len(), second.truncated), (MAX_ALERTS, 50));
+        let mut named = BTreeSet::new();
+        named.extend(first.alerts.iter().chain(&second.alerts).map(|alert| alert.fingerprint));
+        assert_eq!(named.len(), MAX_ALERTS + 50);
+        assert_eq!(world.pass(600), [], "nothing is left");
+
+        // Half are over: whoever was told of them is told so.
+        (0..75).for_each(|n| world.resolve(&n.to_string()));
+        let third = world.notifications(60).remove(0);
+        let over = |one: &Notification| one.alerts.iter().filter(|it| !it.is_firing()).count();
+        assert_eq!((over(&third), third.alerts.len(), third.truncated), (75, MAX_ALERTS, 50));
         assert_eq!(world.pass(600), []);
+    }
+
+    #[test]
+    fn a_group_that_still_fires_does_not_look_as_if_it_were_over_however_many_are() {
+        let mut world = World::new();
+        for n in 0..MAX_ALERTS * 2 {
+            world.fire(&n.to_string());
+        }
+        world.notifications(70);
+        (1..MAX_ALERTS * 2).for_each(|n| world.resolve(&n.to_string()));
+        let told = world.notifications(180);
+        let counts: Vec<_> = told.iter().map(|one| (one.status(), one.alerts.len())).collect();
+        assert_eq!(counts, [("firing", MAX_ALERTS), ("firing", MAX_ALERTS), ("firing", 2)]);
     }
 }
