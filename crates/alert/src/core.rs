@@ -177,7 +177,8 @@ impl Core {
         let limit = self.config.alerting.max_alerts_per_rule;
         let book = self.kept.books.entry(name).or_default();
         let transitions = book.apply(samples, Step { now, elapsed, is_complete }, *timing, limit);
-        status.left_out = book.overflow() + series_left_out;
+        // Of what was not read, it is only known that there is some.
+        status.left_out = book.overflow().max(usize::from(!is_complete)) + series_left_out;
         self.is_changed |= !book.instances().is_empty();
         transitions
     }

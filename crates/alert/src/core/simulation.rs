@@ -239,6 +239,17 @@ fn a_receiver_that_refuses_for_good_is_not_told_of_ends_for_ever() {
 }
 
 #[test]
+fn rows_that_were_not_read_are_seen_to_be_left_out() {
+    let mut world = World::new();
+    for (is_complete, left_out) in [(false, 1), (true, 0)] {
+        let found = Ok(Found::Samples { samples: Vec::new(), is_complete });
+        let (name, elapsed, took) = ("Errors".to_owned(), Duration::ZERO, Duration::ZERO);
+        world.core.evaluated(Evaluation { name, found, elapsed, took }, world.now);
+        assert_eq!(world.core.snapshot().rules[0].left_out, left_out);
+    }
+}
+
+#[test]
 fn a_rule_that_fails_becomes_an_alert_and_ends_none() {
     let mut world = World::new();
     world.quiet(0b0001, 10);
