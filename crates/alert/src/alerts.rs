@@ -87,7 +87,7 @@ impl Alerts {
         let (core, ended) = Core::new(
             config.clone(),
             state.read::<Kept>()?,
-            learned.read::<Learned>()?.unwrap_or_default(),
+            learned.read_or_put_aside::<Learned>()?.unwrap_or_default(),
             now,
         );
         let mut rng = Rng::new();

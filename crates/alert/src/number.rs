@@ -5,7 +5,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A number above zero.
+/// Largest magnitude of a number that is taken in: what is computed from such numbers, squares and
+/// quotients among them, is finite, and so can be written down and read again.
+pub(crate) const LARGEST: f64 = 1e100;
+
+/// A number above zero, from 1e-100 to 1e100.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "f64")]
 #[schemars(with = "f64")]
@@ -68,9 +72,9 @@ impl TryFrom<f64> for Positive {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        let fits = value > 0.0 && value.is_finite();
+        let fits = (1.0 / LARGEST..=LARGEST).contains(&value);
         fits.then_some(Self(value))
-            .ok_or_else(|| format!("expected a number above 0, found {value}"))
+            .ok_or_else(|| format!("expected a number above 0, at most {LARGEST:e}, found {value}"))
     }
 }
 
@@ -78,7 +82,7 @@ impl TryFrom<f64> for Fraction {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        let fits = value > 0.0 && value <= 1.0;
+        let fits = (1.0 / LARGEST..=1.0).contains(&value);
         fits.then_some(Self(value))
             .ok_or_else(|| format!("expected a number above 0 and at most 1, found {value}"))
     }
@@ -147,10 +151,11 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_work_are_refused() {
-        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        for value in [0.0, -1.0, 1e-200, f64::NAN, f64::INFINITY] {
             assert!(Positive::try_from(value).is_err(), "{value}");
             assert!(Fraction::try_from(value).is_err(), "{value}");
         }
+        assert!(Positive::try_from(1e200).is_err());
         assert!(Fraction::try_from(1.1).is_err() && Fraction::try_from(1.0).is_ok());
         assert_eq!(Count::<2, 9>::try_from(1).unwrap_err(), "expected 2 to 9, found 1");
     }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thalweg_event::schema::timestamp_type;
 
-use crate::labels::one_line;
+use crate::{labels::one_line, number::LARGEST};
 
 /// Longest text of a column that is read, bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
@@ -69,11 +69,11 @@ pub(crate) fn read(batch: &RecordBatch, value_column: &str) -> Result<Vec<Row>, 
     Ok(rows)
 }
 
-/// The numbers of a column; what is no number is none.
+/// The numbers of a column; what is no number, or too large a one to reckon with, is none.
 pub(crate) fn numbers(column: &ArrayRef) -> Result<Vec<Option<f64>>, ArrowError> {
     let column = cast(column, &DataType::Float64)?;
     let numbers = column.as_primitive::<Float64Type>();
-    Ok(numbers.iter().map(|number| number.filter(|number| number.is_finite())).collect())
+    Ok(numbers.iter().map(|number| number.filter(|number| number.abs() <= LARGEST)).collect())
 }
 
 /// The times of a column.
@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_none() {
-        let texts: ArrayRef = Arc::new(StringViewArray::from(vec!["1.5", "x", "NaN", "inf"]));
-        assert_eq!(numbers(&texts).unwrap(), [Some(1.5), None, None, None]);
+        let texts: ArrayRef =
+            Arc::new(StringViewArray::from(vec!["1.5", "x", "NaN", "inf", "-1e200"]));
+        assert_eq!(numbers(&texts).unwrap(), [Some(1.5), None, None, None, None]);
         let times_of: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None]));
         assert_eq!(times(&times_of).unwrap(), [DateTime::from_timestamp_micros(1), None]);
     }

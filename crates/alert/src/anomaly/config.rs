@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     book::Timing,
     name::Name,
-    number::{Count, Fraction, Positive},
+    number::{Count, Fraction, LARGEST, Positive},
     period::Period,
     rule::Query,
     severity::Severity,
@@ -180,10 +180,12 @@ pub struct RateOfChangeConfig {
 
 fn ratio<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let ratio = f64::deserialize(deserializer)?;
-    if ratio > 1.0 && ratio.is_finite() {
+    if ratio > 1.0 && ratio <= LARGEST {
         return Ok(ratio);
     }
-    let message = format!("expected a ratio above 1, such as 2 for the double, found {ratio}");
+    let message = format!(
+        "expected a ratio above 1 and at most {LARGEST:e}, such as 2 for the double, found {ratio}"
+    );
     Err(serde::de::Error::custom(message))
 }
 

@@ -247,7 +247,13 @@ fn of(key: &Labels) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array};
+    use proptest::prelude::*;
+
     use super::{super::config::tests::anomaly, super::query::Point, *};
+    use crate::{number::Positive, rows};
 
     /// How late rows of a window are.
     const LAG_SECS: i64 = 15;
@@ -411,6 +417,47 @@ mod tests {
         config.detector = anomaly("detector: {ewma: {}}").unwrap().detector;
         let other = Watch::new(config, view.watch.state());
         assert_eq!((other.series.len(), other.newest), (0, None));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// One event with an absurd value must not keep the next start from reading the state.
+        #[test]
+        fn whatever_values_come_what_is_learned_and_found_can_be_read_again(
+            values in proptest::collection::vec(value(), 1..40), which in 0_usize..6,
+        ) {
+            let detector = [
+                "robust_z: {window: 5}", "ewma: {}", "ewma: {memory: 10, limit: 1.0e-90}",
+                "holt_winters: {season: 2}", "rate_of_change: {ratio: 1.1, min_baseline: 1.0e-99}",
+                "rate_of_change: {ratio: 1.0e+99, min_baseline: 1}",
+            ][which];
+            let mut config = anomaly(&format!("detector: {{{detector}}}\nmin_history: 2")).unwrap();
+            config.min_deviation = Positive::try_from(1e-99).unwrap();
+            config.adapt_after = crate::number::Count::of(4);
+            let mut view = View::new("");
+            view.watch = Watch::new(config, WatchState::default());
+            for value in values {
+                let column: ArrayRef = Arc::new(Float64Array::from(vec![value]));
+                if let Some(value) = rows::numbers(&column).unwrap()[0] {
+                    view.window(&[("a", value)]);
+                }
+                let text = serde_json::to_string(&view.watch.state()).unwrap();
+                prop_assert!(serde_json::from_str::<WatchState>(&text).is_ok(), "{}", text);
+                for sample in view.watch.samples(view.now()) {
+                    let text = serde_json::to_string(&sample.evidence).unwrap();
+                    prop_assert!(serde_json::from_str::<Evidence>(&text).is_ok(), "{}", text);
+                }
+            }
+        }
+    }
+
+    /// Any number, and often an absurd one.
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            proptest::num::f64::ANY,
+            proptest::sample::select(vec![0.0, 1e-300, 1e99, -1e100, 1e200, f64::MAX, f64::MIN]),
+        ]
     }
 
     #[test]
