@@ -1,10 +1,11 @@
 //! Alerts at work: tasks around the core.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
+use futures::FutureExt as _;
 use thalweg_log::Log;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -24,6 +25,7 @@ use crate::{
     journal::{Journal, Settling},
     meters,
     notification::Notification,
+    pulse::{Listener, Pulse},
     record::Change,
     rows::Rows,
     silence::{NewSilence, Silence},
@@ -50,6 +52,7 @@ const QUEUE: usize = 256;
 /// hangs holds up neither evaluations nor the others.
 pub struct Alerts {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    pulse: Listener,
     requests: mpsc::Sender<Request>,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -119,7 +122,9 @@ impl Alerts {
             tasks.spawn(async move { stopping.run_until_cancelled(evaluating).await });
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let (pulse, heard) = Pulse::start(Instant::now());
         let mut keeper = Keeper {
+            pulse,
             unsent: core.outbox().cloned().map(Arc::new).collect(),
             core,
             journal,
@@ -134,13 +139,38 @@ impl Alerts {
         };
         keeper.record(ended);
         keeper.publish();
-        tasks.spawn(keeper.keep(evaluated, asked, finished, stopping.clone()));
+        let keeping = keeper.keep(evaluated, asked, finished, stopping.clone());
+        tasks.spawn(async move {
+            if AssertUnwindSafe(keeping).catch_unwind().await.is_err() {
+                tracing::error!(
+                    "the task that owns all alerts ended with a panic: nobody is told of anything \
+                     any more; restart the server, and please report it"
+                );
+            }
+        });
         tasks.close();
         journal_tasks.close();
-        Ok(Arc::new(Self { snapshot, requests, stopping, tasks, journal_stopping, journal_tasks }))
+        Ok(Arc::new(Self {
+            snapshot,
+            pulse: heard,
+            requests,
+            stopping,
+            tasks,
+            journal_stopping,
+            journal_tasks,
+        }))
     }
 
-    /// Alerts, rules and silences as they were at most half a second ago.
+    /// Whether rules are evaluated and people told.
+    ///
+    /// # Errors
+    /// [`AlertError::Unattended`].
+    pub fn check(&self) -> Result<()> {
+        self.pulse.check(Instant::now())
+    }
+
+    /// Alerts, rules and silences as they were at most half a second ago, if [`Alerts::check`] has
+    /// no objection.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
@@ -180,6 +210,7 @@ impl Alerts {
 
 /// Owns all alerts.
 struct Keeper {
+    pulse: Pulse,
     core: Core,
     journal: Journal,
     settling: Settling,
@@ -300,6 +331,7 @@ impl Keeper {
         }
         self.dispatch();
         self.publish();
+        self.pulse.beat(Instant::now());
     }
 
     /// Puts notifications that are kept by now into their receivers' queues.

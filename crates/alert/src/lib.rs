@@ -90,6 +90,7 @@ mod name;
 mod notification;
 mod number;
 mod period;
+mod pulse;
 mod receiver;
 mod record;
 mod route;

@@ -110,8 +110,13 @@ impl Server {
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
-        let health =
-            health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
+        let health = health::Health {
+            log: shared,
+            ingest: ingest.clone(),
+            query: query.clone(),
+            alerts: alerts.clone(),
+            metrics,
+        };
         let routes = http_routes(&gate(addresses.http), &ingest, &query, &alerts, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
