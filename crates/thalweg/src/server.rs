@@ -104,7 +104,7 @@ impl Server {
         let query = query_engine(config, &tables, &templates, audit).await?;
         let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
         let views = views.await?;
-        let rows = Arc::new(EngineRows(query.clone()));
+        let rows = Arc::new(EngineRows::new(query.clone(), config.alerting.max_queries));
         let directory = config.data_dir.join("alerts");
         let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
