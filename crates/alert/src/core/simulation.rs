@@ -20,6 +20,7 @@ const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A program around a core that may be killed, and its receiver.
 struct World {
+    yaml: String,
     core: Core,
     /// The state file.
     disk: Vec<u8>,
@@ -66,20 +67,24 @@ impl Second {
 
 impl World {
     fn new() -> Self {
-        let now = DateTime::UNIX_EPOCH;
-        let core = Self::start(None, now);
-        let (disk, believed) = Default::default();
-        Self { core, disk, now, is_fresh: true, believed, deliveries: 0 }
+        Self::of(YAML.to_owned())
     }
 
-    fn start(kept: Option<Kept>, now: DateTime<Utc>) -> Core {
-        let config = serde_saphyr::from_str(YAML).unwrap();
+    fn of(yaml: String) -> Self {
+        let now = DateTime::UNIX_EPOCH;
+        let core = Self::start(&yaml, None, now);
+        let (disk, believed) = Default::default();
+        Self { yaml, core, disk, now, is_fresh: true, believed, deliveries: 0 }
+    }
+
+    fn start(yaml: &str, kept: Option<Kept>, now: DateTime<Utc>) -> Core {
+        let config = serde_saphyr::from_str(yaml).unwrap();
         Core::new(config, kept, Learned::new(), now).0
     }
 
     fn restart(&mut self) {
         let kept = (!self.disk.is_empty()).then(|| serde_json::from_slice(&self.disk).unwrap());
-        self.core = Self::start(kept, self.now);
+        self.core = Self::start(&self.yaml, kept, self.now);
         self.is_fresh = true;
     }
 
@@ -185,6 +190,21 @@ proptest! {
         let told = world.deliveries;
         world.quiet(last, 300);
         prop_assert_eq!(world.deliveries, told, "nothing is told of twice");
+    }
+
+    /// What is wrong for long enough fires, however often the program is started anew meanwhile.
+    #[test]
+    fn restarts_do_not_keep_an_alert_from_firing(kills in proptest::collection::vec(any::<bool>(), 60)) {
+        let mut world = World::of(YAML.replace("for: 2s", "for: 20s"));
+        for kill in kills {
+            if kill {
+                world.restart();
+                // The tables catch up.
+                world.quiet(0, 3);
+            }
+            world.quiet(0b0101, 1);
+        }
+        prop_assert_eq!(world.firing().len(), 2);
     }
 
     /// While what is wrong stays wrong, restarts neither end alerts nor tell of them again.
