@@ -1,6 +1,7 @@
 //! Delivery to a real HTTP server that misbehaves.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -195,6 +196,24 @@ async fn a_receiver_that_hangs_holds_up_neither_the_rules_nor_the_others() {
         hanging.iter().any(|one| one.body["alerts"][0]["labels"]["service"] == service)
     };
     assert!(told("payment"), "and it is tried with other groups meanwhile");
+    alerts.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_are_refused_for_long_do_not_hold_up_others() {
+    let (server, address) = Server::start(&[Behaviour::Refuse(500); 1_000]).await;
+    let services = ["a", "b", "c", "d", "e", "f"];
+    let (disk, table) = (Disk::new(), Table::of(&services.map(|service| (service, 0.5))));
+    let yaml = yaml(&[("ops", address)], ", group_by: [service]")
+        .replace("give_up_after: 8s", "give_up_after: 1h");
+    let alerts = disk.start(&yaml, &table).await;
+    eventually("a try for each group", async || {
+        let received = server.received();
+        let named = received.iter().map(|one| one.body["alerts"][0]["labels"]["service"].as_str());
+        let named: BTreeSet<_> = named.flatten().map(str::to_owned).collect();
+        (named.len() == services.len()).then_some(())
+    })
+    .await;
     alerts.stop().await;
 }
 
