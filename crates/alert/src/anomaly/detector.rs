@@ -131,6 +131,11 @@ impl Detector {
         Verdict { value, judged, expectation, side, score }
     }
 
+    /// Lets windows pass that had no value to judge.
+    pub fn skip(&mut self, windows: usize) {
+        self.model.skip(windows);
+    }
+
     /// The values seen last, oldest first; at most `count`.
     pub fn recent(&self, count: usize) -> impl Iterator<Item = f64> {
         self.recent.iter().copied().skip(self.recent.len().saturating_sub(count))
