@@ -54,7 +54,8 @@ pub struct AnomalyConfig {
     /// How long a series may be silent before it is forgotten.
     #[serde(default = "one_day")]
     pub forget_after: Period<1>,
-    /// A condition in SQL on the rows to be judged, such as `requests >= 20`.
+    /// A condition in SQL on the rows to be judged, such as `requests >= 20`. Series that report
+    /// rows that do not meet it are neither judged by them nor missing.
     #[serde(rename = "where")]
     pub condition: Option<Query>,
     /// How often the view is asked for new rows.

@@ -355,6 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn a_series_whose_rows_are_not_to_be_judged_is_not_missing() {
+        let mut view = View::new("missing_after: 3\nwhere: requests >= 20");
+        view.windows(40, &[("night", 100.0)]);
+        for _ in 0..20 {
+            view.window += 1;
+            let at = DateTime::from_timestamp(view.window * 10, 0).unwrap();
+            let key = Labels::new([("service", "night")]);
+            let points = vec![Point { at, key, value: None }];
+            view.watch.feed(Points { points, is_truncated: false, lost: 0 }, view.now());
+            assert_eq!(view.alerts(), [""; 0]);
+        }
+        assert_eq!(view.window(&[("night", 900.0)]), ["night value"]);
+    }
+
+    #[test]
     fn a_view_that_stands_still_is_missing_by_the_clock() {
         let mut view = View::new("missing_after: 3");
         view.windows(40, &[("pay", 50.0)]);
