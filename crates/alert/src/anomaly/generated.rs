@@ -190,6 +190,17 @@ fn a_control_chart_finds_a_shift_too_small_for_single_values() {
 }
 
 #[test]
+fn a_control_chart_begins_at_the_first_value() {
+    let config = config("ewma: {}", "min_history: 2");
+    for verdict in judge(&config, [100.0; 20]) {
+        assert!(
+            (verdict.judged - 100.0).abs() < 1e-9 || verdict.expectation.is_none(),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
 fn a_season_is_learned_and_what_does_not_fit_it_is_found() {
     let [.., (_, config), _] = detectors();
     for seed in 0..SEEDS {
