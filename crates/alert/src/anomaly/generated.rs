@@ -161,6 +161,19 @@ fn an_incident_stays_unusual_for_as_long_as_it_lasts_and_is_the_new_normal_in_th
 }
 
 #[test]
+fn a_new_normal_is_adopted_after_as_few_windows_as_one_likes() {
+    for (detector, mut config) in detectors() {
+        config.adapt_after = crate::number::Count::of(10);
+        let mut rng = Rng::with_seed(2);
+        let mut values = noise(&mut rng, 200);
+        values.extend(noise(&mut rng, 100).into_iter().map(|value| value + 300.0));
+        let unusual = unusual(&judge(&config, values));
+        assert_eq!(unusual[0], 200, "{detector}");
+        assert!(unusual.iter().all(|n| *n <= 212), "{detector}: {unusual:?}");
+    }
+}
+
+#[test]
 fn after_an_incident_what_was_normal_before_is_normal_again() {
     for (detector, config) in detectors() {
         let mut rng = Rng::with_seed(5);
