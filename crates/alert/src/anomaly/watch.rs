@@ -46,6 +46,8 @@ pub(crate) struct Watch {
     series: BTreeMap<Labels, Series>,
     newest: Option<DateTime<Utc>>,
     step: Option<i64>,
+    /// Since when somebody watches: what happened before, silence among it, is not known.
+    since: Option<DateTime<Utc>>,
     /// How far behind the clock the newest rows were when they came, lately.
     lags: VecDeque<TimeDelta>,
     left_out: usize,
@@ -57,7 +59,7 @@ impl Watch {
         let state = if is_same { state } else { WatchState::default() };
         let WatchState { series, newest, step, .. } = state;
         let series = series.into_iter().collect();
-        Self { config, series, newest, step, lags: VecDeque::new(), left_out: 0 }
+        Self { config, series, newest, step, since: None, lags: VecDeque::new(), left_out: 0 }
     }
 
     /// What is to outlive the process.
@@ -79,6 +81,7 @@ impl Watch {
 
     /// Takes in new rows.
     pub(crate) fn feed(&mut self, points: Points, now: DateTime<Utc>) {
+        self.since.get_or_insert(now);
         let before = self.newest;
         self.left_out = points.lost;
         for point in points.points {
@@ -117,12 +120,14 @@ impl Watch {
         });
     }
 
-    /// Up to when rows should be there.
+    /// Up to when rows should be there: the view's time, and that by which the clock went on since
+    /// while somebody watched.
     fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let newest = self.newest.unwrap_or(now);
         // Rows come late, by as much as they usually do.
         let lag = self.lags.iter().max().copied().unwrap_or(UNKNOWN_LAG);
-        newest.max(now - lag)
+        let watched_from = newest.max(self.since.unwrap_or(now));
+        newest + (now - lag - watched_from).max(TimeDelta::zero())
     }
 
     /// Rows in the last feed that found no room.
@@ -402,6 +407,32 @@ mod tests {
         assert_eq!(view.watch.series.len(), 2);
         view.windows(3, &[("a", 1.0)]);
         assert_eq!(view.watch.series.len(), 1);
+    }
+
+    #[test]
+    fn what_was_learned_outlives_a_long_stop_and_nothing_is_missing_because_of_it() {
+        let mut view = View::new("forget_after: 1h");
+        view.windows(40, &[("a", 100.0)]);
+        view.watch = Watch::new(view.watch.config.clone(), view.watch.state());
+        // For a day nobody looks, and then the view has to catch up.
+        let start = view.now() + TimeDelta::days(1);
+        for minutes in [0, 1, 9] {
+            let now = start + TimeDelta::minutes(minutes);
+            let points = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+            view.watch.feed(points, now);
+            assert_eq!(view.watch.samples(now).len(), 0, "after {minutes} minutes");
+        }
+        assert_eq!(view.watch.series.len(), 1);
+        assert_eq!(view.window(&[("a", 900.0)]), ["a value"]);
+
+        // A view that stands still while somebody watches is missed, and forgotten in the end.
+        for (minutes, (missing, series)) in [(20, (1, 1)), (80, (0, 0))] {
+            let now = start + TimeDelta::minutes(minutes);
+            let points = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+            view.watch.feed(points, now);
+            let found = (view.watch.samples(now).len(), view.watch.series.len());
+            assert_eq!(found, (missing, series), "after {minutes} minutes");
+        }
     }
 
     #[test]
