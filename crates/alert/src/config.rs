@@ -16,6 +16,9 @@ use crate::{
     silence::RecurringSilence,
 };
 
+/// Most that a limit may allow.
+const MAX_LIMIT: usize = 100_000;
+
 /// Name of the alerts about rules that cannot be evaluated.
 pub(crate) const RULE_FAILING: &str = "RuleFailing";
 
@@ -124,8 +127,8 @@ impl AlertsConfig {
             ("max_queries", alerting.max_queries),
             ("max_queued_per_receiver", alerting.max_queued_per_receiver),
         ] {
-            if limit == 0 {
-                return wrong(format!("alerting.{name}: expected 1 or more, found 0"));
+            if !(1..=MAX_LIMIT).contains(&limit) {
+                return wrong(format!("alerting.{name}: expected 1 to {MAX_LIMIT}, found {limit}"));
             }
         }
         Ok(())
@@ -170,7 +173,9 @@ mod tests {
             ("alerts: [{name: RuleFailing, query: x}]", "called `RuleFailing`"),
             ("alerting: {routes: [{receivers: [a]}]}", "routes[0].receivers: expected one of []"),
             ("alerting: {routes: [{receivers: []}]}", "found none"),
-            ("alerting: {max_queries: 0}", "max_queries"),
+            ("alerting: {max_queries: 0}", "max_queries: expected 1 to 100000, found 0"),
+            ("alerting: {max_alerts_per_rule: 18446744073709551615}", "max_alerts_per_rule"),
+            ("alerting: {max_queued_per_receiver: 100001}", "max_queued_per_receiver"),
             ("alerting: {maxx: 0}", "maxx"),
         ] {
             let error = validated(yaml).unwrap_err();

@@ -83,7 +83,9 @@ impl Watch {
     pub(crate) fn feed(&mut self, points: Points, now: DateTime<Utc>) {
         self.since.get_or_insert(now);
         let before = self.newest;
-        self.left_out = points.lost;
+        if !points.is_empty() {
+            self.left_out = points.lost;
+        }
         for point in points.points {
             if let Some(newest) = self.newest
                 && point.at > newest
@@ -130,7 +132,7 @@ impl Watch {
         newest + (now - lag - watched_from).max(TimeDelta::zero())
     }
 
-    /// Rows in the last feed that found no room.
+    /// Rows that found no room, when there were rows last.
     pub(crate) fn left_out(&self) -> usize {
         self.left_out
     }
@@ -440,6 +442,9 @@ mod tests {
         let mut view = View::new("max_series: 2");
         view.window(&[("a", 1.0), ("b", 1.0), ("c", 1.0), ("d", 1.0)]);
         assert_eq!((view.watch.series.len(), view.watch.left_out()), (2, 2));
+        let nothing = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+        view.watch.feed(nothing, view.now());
+        assert_eq!(view.watch.left_out(), 2, "the view is asked more often than it has new rows");
         view.window(&[("a", 1.0), ("b", 1.0)]);
         assert_eq!(view.watch.left_out(), 0);
     }
