@@ -47,8 +47,8 @@ pub struct RuleConfig {
     /// Labels of its alerts besides those that the query gives; they win over them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Texts for people, with `{{ column }}` and `{{ value }}` in them; `summary` is what short
-    /// messages show.
+    /// Texts for people, with `{{ column }}` and `{{ value }}` in them, fractions with four digits
+    /// that count; `summary` is what short messages show.
     #[serde(default)]
     pub annotations: BTreeMap<String, Template>,
 }
