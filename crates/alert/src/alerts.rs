@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SAVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Pause after the state could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
+/// How many times as long as it took to write the state it is not written again.
+const SAVE_REST: u32 = 9;
 /// Messages to the core that wait.
 const QUEUE: usize = 256;
 
@@ -135,6 +137,7 @@ impl Alerts {
             snapshot: snapshot.clone(),
             last_saved: Instant::now(),
             save_after: Instant::now(),
+            rest_until: Instant::now(),
             is_changed: false,
         };
         keeper.record(ended);
@@ -221,8 +224,10 @@ struct Keeper {
     /// Notifications that are not in their receivers' queues yet.
     unsent: Vec<Arc<Notification>>,
     last_saved: Instant,
-    /// Not before this is it tried to write the state.
+    /// Not before this is it tried to write the state after it could not be written.
     save_after: Instant,
+    /// Not before this is the state written again unless somebody is to be told.
+    rest_until: Instant,
     /// Whether something happened that must not be forgotten.
     is_changed: bool,
 }
@@ -322,12 +327,17 @@ impl Keeper {
         let now = Utc::now();
         let (transitions, notifications) = self.core.tick(now, elapsed);
         self.record(transitions);
-        self.is_changed |= !notifications.is_empty();
+        let is_news = !notifications.is_empty();
+        self.is_changed |= is_news;
         self.unsent.extend(notifications.into_iter().map(Arc::new));
-        let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
-        if (self.is_changed || is_due) && Instant::now() >= self.save_after {
-            // It is tried again later; people are told all the same.
-            let _ = self.save(is_due).await;
+        // Who was told what is known after a crash too, so that ends are told of.
+        let may_save = is_news || Instant::now() >= self.rest_until;
+        if may_save && Instant::now() >= self.save_after {
+            let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
+            if self.is_changed || is_due {
+                // It is tried again later; people are told all the same.
+                let _ = self.save(is_due).await;
+            }
         }
         self.dispatch();
         self.publish();
@@ -342,17 +352,23 @@ impl Keeper {
     /// Writes the state, and what detectors learned if `with_learned`.
     async fn save(&mut self, with_learned: bool) -> Result<()> {
         self.settling.settle(&self.journal).await;
-        let mut files = vec![(self.state.clone(), self.state.encode(self.core.keep(Utc::now())))];
+        let begun = Instant::now();
+        let (state, kept) = (self.state.clone(), self.core.keep(Utc::now()));
+        let learned = with_learned.then(|| (self.learned.clone(), self.core.learned()));
         if with_learned {
-            files.push((self.learned.clone(), self.learned.encode(&self.core.learned())));
-            self.last_saved = Instant::now();
+            self.last_saved = begun;
         }
+        // Encoding may take as long as writing: thousands of alerts are megabytes.
         let written = tokio::task::spawn_blocking(move || {
-            files.into_iter().try_for_each(|(file, bytes)| file.replace(&bytes?))
+            state.replace(&state.encode(&*kept)?)?;
+            learned.map_or(Ok(()), |(file, learned)| file.replace(&file.encode(&learned)?))
         });
         let written = written.await.unwrap_or(Err(AlertError::Stopping));
         match &written {
-            Ok(()) => self.is_changed = false,
+            Ok(()) => {
+                self.is_changed = false;
+                self.rest_until = Instant::now() + rest_after(begun.elapsed());
+            }
             Err(error) => {
                 self.save_after = Instant::now() + SAVE_RETRY;
                 self.is_changed = true;
@@ -379,5 +395,24 @@ impl Keeper {
             meters::queued(receiver, queued);
         }
         self.snapshot.store(Arc::new(snapshot));
+    }
+}
+
+/// Pause after the state was written, which took `took`: a large one takes a tenth of the time to
+/// write at most, however often alerts change. Changes that nobody was told of are found again
+/// after a crash.
+fn rest_after(took: Duration) -> Duration {
+    (took * SAVE_REST).min(SAVE_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_state_is_written_less_often_and_still_in_time() {
+        assert!(rest_after(Duration::from_millis(10)) < TICK);
+        assert_eq!(rest_after(Duration::from_millis(500)), Duration::from_millis(4_500));
+        assert_eq!(rest_after(Duration::from_secs(60)), SAVE_INTERVAL);
     }
 }

@@ -16,6 +16,9 @@ use crate::{
     silence::RecurringSilence,
 };
 
+/// Most texts of an alert: all that is kept of alerts is bounded.
+const MAX_ANNOTATIONS: usize = 16;
+
 /// Most that a limit may allow.
 const MAX_LIMIT: usize = 100_000;
 
@@ -100,6 +103,16 @@ impl AlertsConfig {
         for anomaly in &self.anomalies {
             anomaly.validate().map_err(AlertError::Config)?;
         }
+        let texts = self.alerts.iter().map(|rule| (&rule.name, rule.annotations.len()));
+        let anomalies = self.anomalies.iter().map(|it| (&it.name, it.annotations.len()));
+        for (name, count) in texts.chain(anomalies) {
+            if count > MAX_ANNOTATIONS {
+                return wrong(format!(
+                    "alert `{}`: expected at most {MAX_ANNOTATIONS} annotations, found {count}",
+                    name.as_str()
+                ));
+            }
+        }
         let alerting = &self.alerting;
         let mut receivers = BTreeSet::new();
         for receiver in &alerting.receivers {
@@ -164,6 +177,17 @@ mod tests {
         );
         assert_eq!(config.unwrap().alerting.routes()[0].receivers, ["a", "b"]);
         assert_eq!(validated("{}").unwrap().alerting.routes(), []);
+    }
+
+    #[test]
+    fn an_alert_has_a_limited_number_of_texts() {
+        let yaml = |count: usize| {
+            let texts: Vec<String> = (0..count).map(|n| format!("a{n}: x")).collect();
+            format!("alerts: [{{name: a, query: x, annotations: {{{}}}}}]", texts.join(", "))
+        };
+        assert!(validated(&yaml(MAX_ANNOTATIONS)).is_ok());
+        let error = validated(&yaml(MAX_ANNOTATIONS + 1)).unwrap_err();
+        assert_eq!(error, "alert `a`: expected at most 16 annotations, found 17");
     }
 
     #[test]

@@ -47,7 +47,7 @@ struct Group {
     interval: Duration,
     /// Time since its receiver was told of it.
     told_since: Duration,
-    /// Alerts of which the receiver was told that they fire.
+    /// Alerts of which the receiver was told that they fire, in outline.
     told: BTreeMap<Fingerprint, Alert>,
     /// Those among them that it may know otherwise: the last that was to be said of them was given
     /// up.
@@ -135,7 +135,7 @@ impl Groups {
                     interval: route::default_group_interval().get(),
                     ..Group::new(&notification.receiver, &notification.group_labels)
                 });
-                group.told.entry(alert.fingerprint).or_insert_with(|| alert.clone());
+                group.told.entry(alert.fingerprint).or_insert_with(|| alert.outline());
                 group.doubt(alert);
             }
         }
@@ -274,7 +274,7 @@ impl Group {
         for alert in &alerts {
             self.doubtful.remove(&alert.fingerprint);
             if alert.is_firing() {
-                self.told.insert(alert.fingerprint, alert.clone());
+                self.told.insert(alert.fingerprint, alert.outline());
             } else {
                 self.told.remove(&alert.fingerprint);
             }
@@ -422,6 +422,19 @@ mod tests {
         assert_eq!(world.pass(100), []);
         world.alert("a").silenced_by.clear();
         assert_eq!(world.pass(60), told(&[(130, "a")]));
+    }
+
+    #[test]
+    fn what_is_kept_of_alerts_that_were_told_of_does_not_grow_with_their_texts() {
+        let mut world = World::new();
+        world.fire("a");
+        let annotations = &mut world.alert("a").alert.annotations;
+        annotations.insert("summary".to_owned(), "a is down".to_owned());
+        annotations.insert("description".to_owned(), "x".repeat(4_096));
+        let told = world.notifications(10).remove(0);
+        assert_eq!(told.alerts[0].annotations.len(), 2);
+        let kept = serde_json::to_string(&world.groups).unwrap();
+        assert!(kept.len() < 1_024 && kept.contains("a is down"), "{}", kept.len());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl World {
         if second.kill == Kill::BeforeSave {
             return self.restart();
         }
-        self.disk = serde_json::to_vec(self.core.keep(self.now)).unwrap();
+        self.disk = serde_json::to_vec(&*self.core.keep(self.now)).unwrap();
         if second.kill == Kill::AfterSave {
             return self.restart();
         }
