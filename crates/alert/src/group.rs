@@ -77,6 +77,7 @@ impl Groups {
         wants_resolved: impl Fn(&str) -> bool,
     ) -> Vec<Notification> {
         let members = self.members(look);
+        self.hand_over(&members);
         let mut notifications: Vec<Notification> = Vec::new();
         for (key, group) in &mut self.groups {
             group.waited += look.elapsed;
@@ -153,6 +154,28 @@ impl Groups {
         }
     }
 
+    /// Lets groups that alerts go to by now know what those that they went to were told: a route
+    /// that is changed neither ends alerts nor makes them news.
+    fn hand_over(&mut self, members: &BTreeMap<String, Members<'_>>) {
+        let is_left = |(key, group): &(&String, &Group)| {
+            !group.told.is_empty() && !members.contains_key(*key)
+        };
+        let left: Vec<String> =
+            self.groups.iter().filter(is_left).map(|(key, _)| key.clone()).collect();
+        for key in left {
+            let Some(mut group) = self.groups.remove(&key) else { continue };
+            for (heir, members) in members {
+                let Some(heir) = self.groups.get_mut(heir) else { continue };
+                if heir.receiver == group.receiver {
+                    heir.inherit(&mut group, |told| members.firing.contains_key(told));
+                }
+            }
+            if !group.told.is_empty() {
+                self.groups.insert(key, group);
+            }
+        }
+    }
+
     /// The alerts of each group; makes groups for those that fire and have none.
     fn members<'a>(&mut self, look: &Look<'a>) -> BTreeMap<String, Members<'a>> {
         let mut members: BTreeMap<String, Members<'a>> = BTreeMap::new();
@@ -197,6 +220,23 @@ impl Group {
             told_since: Duration::ZERO,
             told: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+        }
+    }
+
+    /// Takes over what `group` was told of the alerts that are `mine`.
+    fn inherit(&mut self, group: &mut Self, mine: impl Fn(&Fingerprint) -> bool) {
+        let is_heir = group.told.keys().any(&mine);
+        if is_heir && self.told.is_empty() {
+            self.told_since = group.told_since;
+        }
+        let (inherited, left) =
+            std::mem::take(&mut group.told).into_iter().partition(|(told, _)| mine(told));
+        group.told = left;
+        let doubtful = group.doubtful.iter().filter(|told| mine(told));
+        self.doubtful.extend(doubtful.filter(|told| !self.told.contains_key(told)));
+        let inherited: BTreeMap<_, _> = inherited;
+        for (told, alert) in inherited {
+            self.told.entry(told).or_insert(alert);
         }
     }
 
@@ -481,6 +521,25 @@ mod tests {
         world.groups.resume(Duration::from_secs(3_000));
         assert_eq!(world.pass(599), []);
         assert_eq!(world.pass(61).len(), 1);
+    }
+
+    #[test]
+    fn a_route_that_is_changed_neither_ends_alerts_nor_makes_them_news() {
+        let mut world = World::new();
+        world.fire("a");
+        world.fire("b");
+        world.pass(10);
+        let changed = ROUTES.replace("[alertname]", "[service], match: ['service=~\".+\"']");
+        world.routes = serde_saphyr::from_str(&changed).unwrap();
+        assert_eq!(world.pass(600), []);
+        world.resolve("b");
+        assert_eq!(world.pass(60), told(&[(620, "-b")]));
+        assert_eq!(world.pass(3_700), told(&[(3_620, "a")]), "repeats go on");
+        let other = changed.replace("[ops]", "[others]");
+        world.routes = serde_saphyr::from_str(&other).unwrap();
+        let told = world.notifications(60);
+        let named: Vec<_> = told.iter().map(|one| (&*one.receiver, one.status())).collect();
+        assert_eq!(named, [("others", "firing"), ("ops", "resolved")], "another is told anew");
     }
 
     #[test]
