@@ -130,6 +130,7 @@ impl Groups {
                     group.doubt(alert);
                 }
             } else if alert.ends_at.is_some_and(|ended| now - ended < RESOLVED_MATTERS) {
+                // The group may have ended, and its route may be gone.
                 let key = notification.group_key.clone();
                 let group = self.groups.entry(key).or_insert_with(|| Group {
                     is_new: false,
@@ -225,17 +226,16 @@ impl Group {
 
     /// Takes over what `group` was told of the alerts that are `mine`.
     fn inherit(&mut self, group: &mut Self, mine: impl Fn(&Fingerprint) -> bool) {
-        let is_heir = group.told.keys().any(&mine);
-        if is_heir && self.told.is_empty() {
+        let told = std::mem::take(&mut group.told).into_iter();
+        let (inherited, left): (BTreeMap<_, _>, _) = told.partition(|(told, _)| mine(told));
+        group.told = left;
+        if self.told.is_empty() && !inherited.is_empty() {
             self.told_since = group.told_since;
         }
-        let (inherited, left) =
-            std::mem::take(&mut group.told).into_iter().partition(|(told, _)| mine(told));
-        group.told = left;
-        let doubtful = group.doubtful.iter().filter(|told| mine(told));
-        self.doubtful.extend(doubtful.filter(|told| !self.told.contains_key(told)));
-        let inherited: BTreeMap<_, _> = inherited;
         for (told, alert) in inherited {
+            if !self.told.contains_key(&told) && group.doubtful.contains(&told) {
+                self.doubtful.insert(told);
+            }
             self.told.entry(told).or_insert(alert);
         }
     }
