@@ -11,6 +11,9 @@ use crate::{
     labels::{ALERT_NAME, Fingerprint, Labels, SERVICE},
 };
 
+/// The annotation that says in one line what is wrong.
+const SUMMARY: &str = "summary";
+
 /// An alert that fires or did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -51,6 +54,14 @@ impl Alert {
         }
     }
 
+    /// What is needed to say later that it is over: less than what was said of it at first.
+    pub(crate) fn outline(&self) -> Self {
+        let is_kept = |(name, _): &(&String, &String)| *name == SUMMARY;
+        let kept = self.annotations.iter().filter(is_kept);
+        let annotations = kept.map(|(name, text)| (name.clone(), text.clone())).collect();
+        Self { annotations, evidence: None, ..self.clone() }
+    }
+
     /// Name of its rule or anomaly.
     pub fn name(&self) -> &str {
         self.labels.value(ALERT_NAME)
@@ -68,7 +79,7 @@ impl Alert {
 
     /// One line for people.
     pub fn summary(&self) -> Cow<'_, str> {
-        match self.annotations.get("summary") {
+        match self.annotations.get(SUMMARY) {
             Some(summary) if !summary.is_empty() => summary.into(),
             _ => format!("{} {}", self.name(), self.labels).into(),
         }

@@ -1,10 +1,11 @@
 //! Alerts at work: tasks around the core.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
+use futures::FutureExt as _;
 use thalweg_log::Log;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -17,13 +18,14 @@ use crate::{
     book::Transition,
     config::AlertsConfig,
     core::{Core, Evaluation, Kept, Learned},
-    deliver::{Delivery, Outcomes},
+    deliver::{Delivery, Finished, Outcomes},
     error::{AlertError, Result},
     evaluate::{Asking, evaluate_anomaly, evaluate_rule},
     instance::State,
     journal::{Journal, Settling},
     meters,
     notification::Notification,
+    pulse::{Listener, Pulse},
     record::Change,
     rows::Rows,
     silence::{NewSilence, Silence},
@@ -40,6 +42,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SAVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Pause after the state could not be written.
 const SAVE_RETRY: Duration = Duration::from_secs(5);
+/// How many times as long as it took to write the state it is not written again.
+const SAVE_REST: u32 = 9;
 /// Messages to the core that wait.
 const QUEUE: usize = 256;
 
@@ -50,6 +54,7 @@ const QUEUE: usize = 256;
 /// hangs holds up neither evaluations nor the others.
 pub struct Alerts {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    pulse: Listener,
     requests: mpsc::Sender<Request>,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -87,7 +92,7 @@ impl Alerts {
         let (core, ended) = Core::new(
             config.clone(),
             state.read::<Kept>()?,
-            learned.read::<Learned>()?.unwrap_or_default(),
+            learned.read_or_put_aside::<Learned>()?.unwrap_or_default(),
             now,
         );
         let mut rng = Rng::new();
@@ -119,7 +124,9 @@ impl Alerts {
             tasks.spawn(async move { stopping.run_until_cancelled(evaluating).await });
         }
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let (pulse, heard) = Pulse::start(Instant::now());
         let mut keeper = Keeper {
+            pulse,
             unsent: core.outbox().cloned().map(Arc::new).collect(),
             core,
             journal,
@@ -130,17 +137,43 @@ impl Alerts {
             snapshot: snapshot.clone(),
             last_saved: Instant::now(),
             save_after: Instant::now(),
+            rest_until: Instant::now(),
             is_changed: false,
         };
         keeper.record(ended);
         keeper.publish();
-        tasks.spawn(keeper.keep(evaluated, asked, finished, stopping.clone()));
+        let keeping = keeper.keep(evaluated, asked, finished, stopping.clone());
+        tasks.spawn(async move {
+            if AssertUnwindSafe(keeping).catch_unwind().await.is_err() {
+                tracing::error!(
+                    "the task that owns all alerts ended with a panic: nobody is told of anything \
+                     any more; restart the server, and please report it"
+                );
+            }
+        });
         tasks.close();
         journal_tasks.close();
-        Ok(Arc::new(Self { snapshot, requests, stopping, tasks, journal_stopping, journal_tasks }))
+        Ok(Arc::new(Self {
+            snapshot,
+            pulse: heard,
+            requests,
+            stopping,
+            tasks,
+            journal_stopping,
+            journal_tasks,
+        }))
     }
 
-    /// Alerts, rules and silences as they were at most half a second ago.
+    /// Whether rules are evaluated and people told.
+    ///
+    /// # Errors
+    /// [`AlertError::Unattended`].
+    pub fn check(&self) -> Result<()> {
+        self.pulse.check(Instant::now())
+    }
+
+    /// Alerts, rules and silences as they were at most half a second ago, if [`Alerts::check`] has
+    /// no objection.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
@@ -180,6 +213,7 @@ impl Alerts {
 
 /// Owns all alerts.
 struct Keeper {
+    pulse: Pulse,
     core: Core,
     journal: Journal,
     settling: Settling,
@@ -190,8 +224,10 @@ struct Keeper {
     /// Notifications that are not in their receivers' queues yet.
     unsent: Vec<Arc<Notification>>,
     last_saved: Instant,
-    /// Not before this is it tried to write the state.
+    /// Not before this is it tried to write the state after it could not be written.
     save_after: Instant,
+    /// Not before this is the state written again unless somebody is to be told.
+    rest_until: Instant,
     /// Whether something happened that must not be forgotten.
     is_changed: bool,
 }
@@ -201,7 +237,7 @@ impl Keeper {
         mut self,
         mut evaluated: mpsc::Receiver<Evaluation>,
         mut asked: mpsc::Receiver<Request>,
-        mut finished: mpsc::Receiver<u64>,
+        mut finished: mpsc::Receiver<Finished>,
         stopping: CancellationToken,
     ) {
         let mut ticks = interval(TICK);
@@ -212,8 +248,8 @@ impl Keeper {
                 () = stopping.cancelled() => break,
                 Some(evaluation) = evaluated.recv() => self.evaluated(evaluation),
                 Some(request) = asked.recv() => self.answer(request).await,
-                Some(id) = finished.recv() => {
-                    self.core.finished(id);
+                Some(done) = finished.recv() => {
+                    self.core.finished(done, Utc::now());
                     self.is_changed = true;
                 }
                 _ = ticks.tick() => {
@@ -223,8 +259,8 @@ impl Keeper {
                 }
             }
         }
-        while let Ok(id) = finished.try_recv() {
-            self.core.finished(id);
+        while let Ok(done) = finished.try_recv() {
+            self.core.finished(done, Utc::now());
         }
         // There is nobody left to tell but the program's own log, which was told.
         let _ = self.save(true).await;
@@ -291,15 +327,21 @@ impl Keeper {
         let now = Utc::now();
         let (transitions, notifications) = self.core.tick(now, elapsed);
         self.record(transitions);
-        self.is_changed |= !notifications.is_empty();
+        let is_news = !notifications.is_empty();
+        self.is_changed |= is_news;
         self.unsent.extend(notifications.into_iter().map(Arc::new));
-        let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
-        if (self.is_changed || is_due) && Instant::now() >= self.save_after {
-            // It is tried again later; people are told all the same.
-            let _ = self.save(is_due).await;
+        // Who was told what is known after a crash too, so that ends are told of.
+        let may_save = is_news || Instant::now() >= self.rest_until;
+        if may_save && Instant::now() >= self.save_after {
+            let is_due = self.last_saved.elapsed() >= SAVE_INTERVAL && self.core.take_changed();
+            if self.is_changed || is_due {
+                // It is tried again later; people are told all the same.
+                let _ = self.save(is_due).await;
+            }
         }
         self.dispatch();
         self.publish();
+        self.pulse.beat(Instant::now());
     }
 
     /// Puts notifications that are kept by now into their receivers' queues.
@@ -310,17 +352,23 @@ impl Keeper {
     /// Writes the state, and what detectors learned if `with_learned`.
     async fn save(&mut self, with_learned: bool) -> Result<()> {
         self.settling.settle(&self.journal).await;
-        let mut files = vec![(self.state.clone(), self.state.encode(self.core.keep(Utc::now())))];
+        let begun = Instant::now();
+        let (state, kept) = (self.state.clone(), self.core.keep(Utc::now()));
+        let learned = with_learned.then(|| (self.learned.clone(), self.core.learned()));
         if with_learned {
-            files.push((self.learned.clone(), self.learned.encode(&self.core.learned())));
-            self.last_saved = Instant::now();
+            self.last_saved = begun;
         }
+        // Encoding may take as long as writing: thousands of alerts are megabytes.
         let written = tokio::task::spawn_blocking(move || {
-            files.into_iter().try_for_each(|(file, bytes)| file.replace(&bytes?))
+            state.replace(&state.encode(&*kept)?)?;
+            learned.map_or(Ok(()), |(file, learned)| file.replace(&file.encode(&learned)?))
         });
         let written = written.await.unwrap_or(Err(AlertError::Stopping));
         match &written {
-            Ok(()) => self.is_changed = false,
+            Ok(()) => {
+                self.is_changed = false;
+                self.rest_until = Instant::now() + rest_after(begun.elapsed());
+            }
             Err(error) => {
                 self.save_after = Instant::now() + SAVE_RETRY;
                 self.is_changed = true;
@@ -347,5 +395,24 @@ impl Keeper {
             meters::queued(receiver, queued);
         }
         self.snapshot.store(Arc::new(snapshot));
+    }
+}
+
+/// Pause after the state was written, which took `took`: a large one takes a tenth of the time to
+/// write at most, however often alerts change. Changes that nobody was told of are found again
+/// after a crash.
+fn rest_after(took: Duration) -> Duration {
+    (took * SAVE_REST).min(SAVE_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_state_is_written_less_often_and_still_in_time() {
+        assert!(rest_after(Duration::from_millis(10)) < TICK);
+        assert_eq!(rest_after(Duration::from_millis(500)), Duration::from_millis(4_500));
+        assert_eq!(rest_after(Duration::from_secs(60)), SAVE_INTERVAL);
     }
 }

@@ -137,7 +137,7 @@ impl Book {
                 instance.watched < RESOLVED_RETENTION
             }
             _ if seen.contains(labels) => true,
-            State::Pending if step.is_complete => {
+            State::Pending if absence_counts => {
                 transitions.push(Transition::dropped(labels, instance));
                 false
             }
@@ -438,6 +438,15 @@ mod tests {
         assert_eq!(watched.step(vec![sample("b", Signal::Clear)]), [("b".into(), State::Resolved)]);
         assert_eq!(watched.step(vec![]), []);
         assert_eq!(watched.step(vec![]), [("a".into(), State::Resolved)]);
+    }
+
+    #[test]
+    fn a_pending_alert_is_not_over_because_a_table_has_to_catch_up_after_a_restart() {
+        let mut watched = Watched::new(40, 0);
+        watched.states("xxx");
+        watched.book.resume(EVERY * 3);
+        assert_eq!(watched.states("..xx"), "pppF");
+        assert_eq!(Watched::new(40, 0).states("xxx..xx"), "ppp..pp", "without a restart it is");
     }
 
     fn findings() -> impl Strategy<Value = Vec<(Signal, bool)>> {

@@ -16,6 +16,12 @@ use crate::{
     silence::RecurringSilence,
 };
 
+/// Most texts of an alert: all that is kept of alerts is bounded.
+const MAX_ANNOTATIONS: usize = 16;
+
+/// Most that a limit may allow.
+const MAX_LIMIT: usize = 100_000;
+
 /// Name of the alerts about rules that cannot be evaluated.
 pub(crate) const RULE_FAILING: &str = "RuleFailing";
 
@@ -97,6 +103,16 @@ impl AlertsConfig {
         for anomaly in &self.anomalies {
             anomaly.validate().map_err(AlertError::Config)?;
         }
+        let texts = self.alerts.iter().map(|rule| (&rule.name, rule.annotations.len()));
+        let anomalies = self.anomalies.iter().map(|it| (&it.name, it.annotations.len()));
+        for (name, count) in texts.chain(anomalies) {
+            if count > MAX_ANNOTATIONS {
+                return wrong(format!(
+                    "alert `{}`: expected at most {MAX_ANNOTATIONS} annotations, found {count}",
+                    name.as_str()
+                ));
+            }
+        }
         let alerting = &self.alerting;
         let mut receivers = BTreeSet::new();
         for receiver in &alerting.receivers {
@@ -124,8 +140,8 @@ impl AlertsConfig {
             ("max_queries", alerting.max_queries),
             ("max_queued_per_receiver", alerting.max_queued_per_receiver),
         ] {
-            if limit == 0 {
-                return wrong(format!("alerting.{name}: expected 1 or more, found 0"));
+            if !(1..=MAX_LIMIT).contains(&limit) {
+                return wrong(format!("alerting.{name}: expected 1 to {MAX_LIMIT}, found {limit}"));
             }
         }
         Ok(())
@@ -164,13 +180,26 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_has_a_limited_number_of_texts() {
+        let yaml = |count: usize| {
+            let texts: Vec<String> = (0..count).map(|n| format!("a{n}: x")).collect();
+            format!("alerts: [{{name: a, query: x, annotations: {{{}}}}}]", texts.join(", "))
+        };
+        assert!(validated(&yaml(MAX_ANNOTATIONS)).is_ok());
+        let error = validated(&yaml(MAX_ANNOTATIONS + 1)).unwrap_err();
+        assert_eq!(error, "alert `a`: expected at most 16 annotations, found 17");
+    }
+
+    #[test]
     fn what_does_not_go_together_is_refused_with_the_place() {
         for (yaml, why) in [
             ("alerts: [{name: a, query: x}, {name: a, query: y}]", "called `a`"),
             ("alerts: [{name: RuleFailing, query: x}]", "called `RuleFailing`"),
             ("alerting: {routes: [{receivers: [a]}]}", "routes[0].receivers: expected one of []"),
             ("alerting: {routes: [{receivers: []}]}", "found none"),
-            ("alerting: {max_queries: 0}", "max_queries"),
+            ("alerting: {max_queries: 0}", "max_queries: expected 1 to 100000, found 0"),
+            ("alerting: {max_alerts_per_rule: 18446744073709551615}", "max_alerts_per_rule"),
+            ("alerting: {max_queued_per_receiver: 100001}", "max_queued_per_receiver"),
             ("alerting: {maxx: 0}", "maxx"),
         ] {
             let error = validated(yaml).unwrap_err();

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod simulation;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,10 +17,11 @@ use crate::{
     anomaly::{AnomalyConfig, Cursor, Points, Watch, WatchState},
     book::{Book, Step, Timing, Transition},
     config::{AlertsConfig, RULE_FAILING},
+    deliver::Finished,
     group::{Groups, Look},
     inhibit::inhibited,
     instance::{Sample, Signal},
-    labels::{ALERT_NAME, Labels, SEVERITY, cut},
+    labels::{ALERT_NAME, Fingerprint, Labels, SEVERITY, cut},
     notification::Notification,
     route::RouteConfig,
     severity::Severity,
@@ -80,7 +85,8 @@ struct Watched {
 pub(crate) struct Core {
     config: AlertsConfig,
     routes: Vec<RouteConfig>,
-    kept: Kept,
+    /// Shared only while it is written down.
+    kept: Arc<Kept>,
     watches: BTreeMap<String, Watch>,
     rules: BTreeMap<String, Watched>,
     /// The books' alerts, as of the last tick.
@@ -137,6 +143,7 @@ impl Core {
         }
         let routes = config.alerting.routes();
         let alerts = Arc::default();
+        let kept = Arc::new(kept);
         let mut core = Self { config, routes, kept, watches, rules, alerts, is_changed: true };
         core.refresh(now);
         (core, ended)
@@ -178,9 +185,10 @@ impl Core {
             }
         };
         let limit = self.config.alerting.max_alerts_per_rule;
-        let book = self.kept.books.entry(name).or_default();
+        let book = Arc::make_mut(&mut self.kept).books.entry(name).or_default();
         let transitions = book.apply(samples, Step { now, elapsed, is_complete }, *timing, limit);
-        status.left_out = book.overflow() + series_left_out;
+        // Of what was not read, it is only known that there is some.
+        status.left_out = book.overflow().max(usize::from(!is_complete)) + series_left_out;
         self.is_changed |= !book.instances().is_empty();
         transitions
     }
@@ -203,21 +211,20 @@ impl Core {
         let timing = Timing { hold: FAILING_HOLD, keep_firing: Duration::ZERO };
         let step = Step { now, elapsed, is_complete: true };
         let limit = self.config.alerting.max_alerts_per_rule;
-        let book = self.kept.books.entry(RULE_FAILING.to_owned()).or_default();
+        let books = &mut Arc::make_mut(&mut self.kept).books;
+        let book = books.entry(RULE_FAILING.to_owned()).or_default();
         transitions.extend(book.apply(failing, step, timing, limit));
-        for (name, book) in &mut self.kept.books {
+        for (name, book) in books.iter_mut() {
             if name != RULE_FAILING && !self.rules.contains_key(name) {
                 book.apply(Vec::new(), step, timing, limit);
             }
         }
         let rules = &self.rules;
-        self.kept
-            .books
-            .retain(|name, book| rules.contains_key(name) || !book.instances().is_empty());
+        books.retain(|name, book| rules.contains_key(name) || !book.instances().is_empty());
         self.refresh(now);
         let look = Look { alerts: &self.alerts, routes: &self.routes, now, elapsed };
         let alerting = &self.config.alerting;
-        let outbox = &self.kept.outbox;
+        let Kept { groups, outbox, .. } = Arc::make_mut(&mut self.kept);
         let room = |receiver: &str| {
             let queued = outbox.values().filter(|queued| queued.receiver == receiver).count();
             alerting.max_queued_per_receiver.saturating_sub(queued)
@@ -226,9 +233,9 @@ impl Core {
             let receiver = alerting.receivers.iter().find(|receiver| receiver.name == name);
             receiver.is_none_or(|receiver| receiver.send_resolved)
         };
-        let notifications = self.kept.groups.look(&look, room, wants_resolved);
+        let notifications = groups.look(&look, room, wants_resolved);
         for notification in &notifications {
-            self.kept.outbox.insert(notification.id, notification.clone());
+            outbox.insert(notification.id, notification.clone());
         }
         (transitions, notifications)
     }
@@ -280,7 +287,7 @@ impl Core {
 
     /// The silences that were asked for.
     pub(crate) fn silences(&mut self) -> &mut Silences {
-        &mut self.kept.silences
+        &mut Arc::make_mut(&mut self.kept).silences
     }
 
     /// Notifications that are not done with.
@@ -288,15 +295,29 @@ impl Core {
         self.kept.outbox.values()
     }
 
-    /// Forgets a notification that is done with.
-    pub(crate) fn finished(&mut self, id: u64) {
-        self.kept.outbox.remove(&id);
+    /// Takes in that a notification is done with: what its receiver was not told it is told in the
+    /// group's next one.
+    pub(crate) fn finished(&mut self, done: Finished, now: DateTime<Utc>) {
+        let kept = Arc::make_mut(&mut self.kept);
+        let Some(notification) = kept.outbox.remove(&done.id) else { return };
+        let receivers = &self.config.alerting.receivers;
+        let is_known = receivers.iter().any(|receiver| receiver.name == notification.receiver);
+        if done.is_delivered || !is_known {
+            return;
+        }
+        let later: HashSet<Fingerprint> = kept
+            .outbox
+            .values()
+            .filter(|queued| queued.group_key == notification.group_key)
+            .flat_map(|queued| queued.alerts.iter().map(|alert| alert.fingerprint))
+            .collect();
+        kept.groups.not_told(&notification, |alert| later.contains(&alert.fingerprint), now);
     }
 
     /// What is to outlive the process.
-    pub(crate) fn keep(&mut self, now: DateTime<Utc>) -> &Kept {
-        self.kept.saved_at = now;
-        &self.kept
+    pub(crate) fn keep(&mut self, now: DateTime<Utc>) -> Arc<Kept> {
+        Arc::make_mut(&mut self.kept).saved_at = now;
+        self.kept.clone()
     }
 
     /// From where the view of an anomaly is to be read.

@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use fastrand::Rng;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::{Id, JoinError, JoinSet},
     time::Instant,
 };
@@ -28,8 +28,7 @@ use crate::{
 };
 use channel::Channel;
 
-/// Groups that one receiver is told of at once: one whose messages it refuses must not hold up
-/// the others.
+/// Messages that one receiver gets at once.
 const MAX_AT_ONCE: usize = 4;
 
 /// Why a receiver was not told.
@@ -60,19 +59,29 @@ pub(crate) struct GivenUp {
     pub(crate) tries: u32,
 }
 
+/// A notification that is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Its id.
+    pub(crate) id: u64,
+    /// Whether its receiver was told; otherwise it was given up.
+    pub(crate) is_delivered: bool,
+}
+
 /// What comes after delivery.
 #[derive(Clone)]
 pub(crate) struct Outcomes {
     pub(crate) journal: Journal,
-    /// Ids of notifications that are done with, delivered or given up.
-    pub(crate) finished: mpsc::Sender<u64>,
+    /// Notifications that are done with.
+    pub(crate) finished: mpsc::Sender<Finished>,
     pub(crate) external_url: Arc<str>,
 }
 
 impl Outcomes {
     async fn finish(&self, notification: &Notification, outcome: Result<(), GivenUp>) {
         let receiver = &*notification.receiver;
-        meters::told(receiver, outcome.is_ok());
+        let is_delivered = outcome.is_ok();
+        meters::told(receiver, is_delivered);
         if let Err(given_up) = outcome {
             tracing::error!(
                 receiver,
@@ -84,7 +93,7 @@ impl Outcomes {
             self.journal.undelivered(notification, &given_up, &self.external_url).await;
         }
         // Whoever waits for it may have stopped.
-        let _ = self.finished.send(notification.id).await;
+        let _ = self.finished.send(Finished { id: notification.id, is_delivered }).await;
     }
 }
 
@@ -146,20 +155,27 @@ struct Worker {
 }
 
 impl Worker {
-    /// Tells of several groups at once, and of each group in order.
+    /// Tells of all groups at once, and of each group in order: one whose messages are refused, and
+    /// tried again for long, holds up no other.
     async fn work(mut self, mut queue: mpsc::Receiver<Arc<Notification>>) {
         let mut waiting: VecDeque<Arc<Notification>> = VecDeque::new();
         let mut under_way: HashMap<Id, Arc<Notification>> = HashMap::new();
         let mut sending = JoinSet::new();
+        let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
         loop {
-            while sending.len() < MAX_AT_ONCE {
-                let is_free = |next: &Arc<Notification>| {
-                    under_way.values().all(|other| other.group_key != next.group_key)
+            // Their number is bounded by what may wait for the receiver in all.
+            while let Some(position) = waiting
+                .iter()
+                .position(|next| under_way.values().all(|other| other.group_key != next.group_key))
+                && let Some(next) = waiting.remove(position)
+            {
+                let outcomes = self.outcomes.clone();
+                let tries = Tries {
+                    channel: self.channel.clone(),
+                    places: places.clone(),
+                    retry: self.retry,
+                    rng: self.rng.fork(),
                 };
-                let Some(position) = waiting.iter().position(is_free) else { break };
-                let Some(next) = waiting.remove(position) else { break };
-                let (channel, outcomes) = (self.channel.clone(), self.outcomes.clone());
-                let tries = Tries { channel, retry: self.retry, rng: self.rng.fork() };
                 let notification = next.clone();
                 let task = sending.spawn(async move {
                     let outcome = tries.tell(&notification).await;
@@ -189,6 +205,8 @@ impl Worker {
 /// The tries to deliver one notification.
 struct Tries {
     channel: Channel,
+    /// For messages to the receiver.
+    places: Arc<Semaphore>,
     retry: RetryConfig,
     rng: Rng,
 }
@@ -199,7 +217,11 @@ impl Tries {
         let mut tries = 0;
         loop {
             tries += 1;
-            let (reason, after) = match self.channel.tell(notification).await {
+            let outcome = {
+                let _place = self.places.acquire().await.expect("places are never closed");
+                self.channel.tell(notification).await
+            };
+            let (reason, after) = match outcome {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(reason)) => return Err(GivenUp { reason, tries }),
                 Err(Failure::Retry { reason, after }) => (reason, after),

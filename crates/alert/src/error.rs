@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 /// What can go wrong with alerts.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,15 @@ pub enum AlertError {
         what: &'static str,
         /// How many there may be.
         limit: usize,
+    },
+    /// The task that owns all alerts ended or hangs.
+    #[error(
+        "nobody has looked after the alerts for {silent:?}, expected twice a second; look for errors \
+         in the server's log, and restart it"
+    )]
+    Unattended {
+        /// For how long.
+        silent: Duration,
     },
     /// Alerts are being shut down.
     #[error("the server is stopping; ask again in a moment")]

@@ -41,9 +41,8 @@ pub(crate) async fn evaluate_rule(rule: RuleConfig, asking: Asking, rng: Rng) {
         let elapsed = pace.wait().await;
         let started = Instant::now();
         let found = asking.ask(rule.query.as_str(), max_rows).await.and_then(|batches| {
-            let count: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-            let samples = rule.samples(&batches)?;
-            Ok(Found::Samples { samples, is_complete: count < max_rows })
+            let (samples, is_complete) = rule.samples(&batches, asking.max_alerts)?;
+            Ok(Found::Samples { samples, is_complete })
         });
         let name = rule.name.as_str().to_owned();
         let evaluation = Evaluation { name, found, elapsed, took: started.elapsed() };

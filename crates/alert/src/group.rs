@@ -1,8 +1,11 @@
 //! Alerts that are told of together, and when.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,6 +17,10 @@ use crate::{
     snapshot::ShownAlert,
 };
 
+/// How long after its end a receiver may still be told that an alert is resolved, once it could not
+/// be told.
+pub(crate) const RESOLVED_MATTERS: TimeDelta = TimeDelta::days(1);
+
 /// Alerts that a receiver is told of together: Alertmanager's groups, without clock or I/O.
 ///
 /// A new group waits `group_wait` for more alerts. From then on it is looked at every
@@ -21,7 +28,7 @@ use crate::{
 /// `repeat_interval` is over. Two things are done otherwise than there: an alert of which a
 /// receiver was told that it fires is resolved for it even if it was silenced meanwhile, so that
 /// no incident stays open for ever; and a receiver whose queue is full is told later of what is
-/// then the case.
+/// then the case. As there, what a receiver could not be told it is told at the next interval.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Groups {
     groups: BTreeMap<String, Group>,
@@ -35,10 +42,17 @@ struct Group {
     /// Time since it was looked at, or since it began.
     waited: Duration,
     is_new: bool,
+    /// How often it is looked at, for when its route is gone.
+    #[serde(default)]
+    interval: Duration,
     /// Time since its receiver was told of it.
     told_since: Duration,
-    /// Alerts of which the receiver was told that they fire.
+    /// Alerts of which the receiver was told that they fire, in outline.
     told: BTreeMap<Fingerprint, Alert>,
+    /// Those among them that it may know otherwise: the last that was to be said of them was given
+    /// up.
+    #[serde(default)]
+    doubtful: BTreeSet<Fingerprint>,
 }
 
 /// What a look at the groups needs to know.
@@ -63,6 +77,7 @@ impl Groups {
         wants_resolved: impl Fn(&str) -> bool,
     ) -> Vec<Notification> {
         let members = self.members(look);
+        self.hand_over(&members);
         let mut notifications: Vec<Notification> = Vec::new();
         for (key, group) in &mut self.groups {
             group.waited += look.elapsed;
@@ -70,11 +85,14 @@ impl Groups {
             let nobody = Members::default();
             let members = members.get(key).unwrap_or(&nobody);
             // A route that is gone leaves its groups to resolve what they told of.
-            let (wait, repeat) = members.route.map_or((Duration::ZERO, Duration::MAX), |route| {
-                let wait =
-                    if group.is_new { route.group_wait.get() } else { route.group_interval.get() };
-                (wait, route.repeat_interval.get())
-            });
+            let (wait, repeat) = match members.route {
+                Some(route) => {
+                    group.interval = route.group_interval.get();
+                    let wait = if group.is_new { route.group_wait.get() } else { group.interval };
+                    (wait, route.repeat_interval.get())
+                }
+                None => (group.interval, Duration::MAX),
+            };
             if group.waited < wait {
                 continue;
             }
@@ -98,6 +116,33 @@ impl Groups {
         notifications
     }
 
+    /// Takes in that a notification was given up: what it was to say is said at the group's next
+    /// interval, but for the alerts that were `told_later`.
+    pub(crate) fn not_told(
+        &mut self,
+        notification: &Notification,
+        told_later: impl Fn(&Alert) -> bool,
+        now: DateTime<Utc>,
+    ) {
+        for alert in notification.alerts.iter().filter(|alert| !told_later(alert)) {
+            if alert.is_firing() {
+                if let Some(group) = self.groups.get_mut(&notification.group_key) {
+                    group.doubt(alert);
+                }
+            } else if alert.ends_at.is_some_and(|ended| now - ended < RESOLVED_MATTERS) {
+                // The group may have ended, and its route may be gone.
+                let key = notification.group_key.clone();
+                let group = self.groups.entry(key).or_insert_with(|| Group {
+                    is_new: false,
+                    interval: route::default_group_interval().get(),
+                    ..Group::new(&notification.receiver, &notification.group_labels)
+                });
+                group.told.entry(alert.fingerprint).or_insert_with(|| alert.outline());
+                group.doubt(alert);
+            }
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
@@ -107,6 +152,28 @@ impl Groups {
     pub fn resume(&mut self, missed: Duration) {
         for group in self.groups.values_mut() {
             group.told_since = group.told_since.saturating_add(missed);
+        }
+    }
+
+    /// Lets groups that alerts go to by now know what those that they went to were told: a route
+    /// that is changed neither ends alerts nor makes them news.
+    fn hand_over(&mut self, members: &BTreeMap<String, Members<'_>>) {
+        let is_left = |(key, group): &(&String, &Group)| {
+            !group.told.is_empty() && !members.contains_key(*key)
+        };
+        let left: Vec<String> =
+            self.groups.iter().filter(is_left).map(|(key, _)| key.clone()).collect();
+        for key in left {
+            let Some(mut group) = self.groups.remove(&key) else { continue };
+            for (heir, members) in members {
+                let Some(heir) = self.groups.get_mut(heir) else { continue };
+                if heir.receiver == group.receiver {
+                    heir.inherit(&mut group, |told| members.firing.contains_key(told));
+                }
+            }
+            if !group.told.is_empty() {
+                self.groups.insert(key, group);
+            }
         }
     }
 
@@ -150,12 +217,42 @@ impl Group {
             labels: labels.clone(),
             waited: Duration::ZERO,
             is_new: true,
+            interval: Duration::ZERO,
             told_since: Duration::ZERO,
             told: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
-    /// The alerts to tell of, if there is reason to.
+    /// Takes over what `group` was told of the alerts that are `mine`.
+    fn inherit(&mut self, group: &mut Self, mine: impl Fn(&Fingerprint) -> bool) {
+        let told = std::mem::take(&mut group.told).into_iter();
+        let (inherited, left): (BTreeMap<_, _>, _) = told.partition(|(told, _)| mine(told));
+        group.told = left;
+        if self.told.is_empty() && !inherited.is_empty() {
+            self.told_since = group.told_since;
+        }
+        for (told, alert) in inherited {
+            if !self.told.contains_key(&told) && group.doubtful.contains(&told) {
+                self.doubtful.insert(told);
+            }
+            self.told.entry(told).or_insert(alert);
+        }
+    }
+
+    /// Takes in that the receiver may not know what was last to be said of `alert`.
+    fn doubt(&mut self, alert: &Alert) {
+        if self.told.contains_key(&alert.fingerprint) {
+            self.doubtful.insert(alert.fingerprint);
+        }
+    }
+
+    /// Whether the receiver is to be told that `alert` fires.
+    fn is_news(&self, alert: &Alert) -> bool {
+        !self.told.contains_key(&alert.fingerprint) || self.doubtful.contains(&alert.fingerprint)
+    }
+
+    /// All alerts to tell of, if there is reason to.
     fn changes(
         &mut self,
         members: &Members<'_>,
@@ -165,26 +262,43 @@ impl Group {
     ) -> Option<Vec<Alert>> {
         let firing = members.firing.values().filter(|shown| !shown.is_muted());
         let mut alerts: Vec<Alert> = firing.map(|shown| shown.alert.clone()).collect();
-        let is_joined = alerts.iter().any(|alert| !self.told.contains_key(&alert.fingerprint));
+        let is_joined = alerts.iter().any(|alert| self.is_news(alert));
         let is_repeated = !alerts.is_empty() && self.told_since >= repeat;
         let over = self.told.iter().filter(|(told, _)| !members.firing.contains_key(told));
         let resolved: Vec<Alert> = over
             .map(|(told, alert)| match members.resolved.get(told) {
                 Some(resolved) => (*resolved).clone(),
                 // It was forgotten, or goes another way by now.
-                None => Alert { state: State::Resolved, ends_at: Some(look.now), ..alert.clone() },
+                None => {
+                    let ends_at = alert.ends_at.or(Some(look.now));
+                    Alert { state: State::Resolved, ends_at, ..alert.clone() }
+                }
             })
             .collect();
         if !wants_resolved {
             self.told.retain(|told, _| members.firing.contains_key(told));
+            self.doubtful.retain(|told| members.firing.contains_key(told));
         } else {
             alerts.extend(resolved);
         }
         let is_resolved = alerts.iter().any(|alert| !alert.is_firing());
-        alerts.sort_by(|one, other| {
-            (!one.is_firing(), &one.labels).cmp(&(!other.is_firing(), &other.labels))
-        });
         (is_joined || is_repeated || is_resolved).then_some(alerts)
+    }
+
+    /// As many alerts as are told of at once, firing ones first. Those that are over and those that
+    /// are news go before what the receiver knows; what finds no room has its turn at the next
+    /// interval.
+    fn fitting(&self, alerts: Vec<Alert>) -> Vec<Alert> {
+        let (mut firing, mut resolved): (Vec<_>, Vec<_>) =
+            alerts.into_iter().partition(Alert::is_firing);
+        firing.sort_by_key(|alert| (!self.is_news(alert), alert.labels.clone()));
+        resolved.sort_by_key(|alert| alert.labels.clone());
+        // One that fires keeps the whole from looking as if it were over.
+        resolved.truncate(MAX_ALERTS - firing.len().min(1));
+        firing.truncate(MAX_ALERTS - resolved.len());
+        firing.sort_by_key(|alert| alert.labels.clone());
+        firing.extend(resolved);
+        firing
     }
 
     fn looked_at(&mut self) {
@@ -192,24 +306,20 @@ impl Group {
         self.is_new = false;
     }
 
-    fn tell(
-        &mut self,
-        id: u64,
-        key: &str,
-        mut alerts: Vec<Alert>,
-        now: DateTime<Utc>,
-    ) -> Notification {
+    fn tell(&mut self, id: u64, key: &str, alerts: Vec<Alert>, now: DateTime<Utc>) -> Notification {
+        let count = alerts.len();
+        let alerts = self.fitting(alerts);
         self.looked_at();
         self.told_since = Duration::ZERO;
         for alert in &alerts {
+            self.doubtful.remove(&alert.fingerprint);
             if alert.is_firing() {
-                self.told.insert(alert.fingerprint, alert.clone());
+                self.told.insert(alert.fingerprint, alert.outline());
             } else {
                 self.told.remove(&alert.fingerprint);
             }
         }
-        let truncated = alerts.len().saturating_sub(MAX_ALERTS);
-        alerts.truncate(MAX_ALERTS);
+        let truncated = count - alerts.len();
         Notification {
             id,
             receiver: self.receiver.clone(),
@@ -269,6 +379,19 @@ mod tests {
         /// What is told in the next `seconds`: the second, the services that fire, and those that
         /// are resolved.
         fn pass(&mut self, seconds: i64) -> Vec<(i64, String)> {
+            let told = |notification: &Notification| {
+                let name = |alert: &Alert| match alert.state {
+                    State::Firing => alert.service().to_owned(),
+                    _ => format!("-{}", alert.service()),
+                };
+                let names: Vec<_> = notification.alerts.iter().map(name).collect();
+                (notification.created_at.timestamp(), names.join(" "))
+            };
+            self.notifications(seconds).iter().map(told).collect()
+        }
+
+        /// What is told in the next `seconds`.
+        fn notifications(&mut self, seconds: i64) -> Vec<Notification> {
             let mut told = Vec::new();
             for _ in 0..seconds {
                 self.second += 1;
@@ -279,14 +402,7 @@ mod tests {
                     elapsed: Duration::from_secs(1),
                 };
                 let (room, wants) = (self.room, self.wants_resolved);
-                for notification in self.groups.look(&look, |_| room, |_| wants) {
-                    let name = |alert: &Alert| match alert.state {
-                        State::Firing => alert.service().to_owned(),
-                        _ => format!("-{}", alert.service()),
-                    };
-                    let names: Vec<_> = notification.alerts.iter().map(name).collect();
-                    told.push((self.second, names.join(" ")));
-                }
+                told.extend(self.groups.look(&look, |_| room, |_| wants));
             }
             told
         }
@@ -349,6 +465,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_alerts_that_were_told_of_does_not_grow_with_their_texts() {
+        let mut world = World::new();
+        world.fire("a");
+        let annotations = &mut world.alert("a").alert.annotations;
+        annotations.insert("summary".to_owned(), "a is down".to_owned());
+        annotations.insert("description".to_owned(), "x".repeat(4_096));
+        let told = world.notifications(10).remove(0);
+        assert_eq!(told.alerts[0].annotations.len(), 2);
+        let kept = serde_json::to_string(&world.groups).unwrap();
+        assert!(kept.len() < 1_024 && kept.contains("a is down"), "{}", kept.len());
+    }
+
+    #[test]
     fn what_was_told_of_is_resolved_even_if_it_is_muted_or_forgotten() {
         let mut world = World::new();
         world.fire("a");
@@ -395,22 +524,57 @@ mod tests {
     }
 
     #[test]
-    fn more_alerts_than_fit_are_counted_and_not_told_of_again() {
+    fn a_route_that_is_changed_neither_ends_alerts_nor_makes_them_news() {
         let mut world = World::new();
-        for n in 0..MAX_ALERTS + 5 {
+        world.fire("a");
+        world.fire("b");
+        world.pass(10);
+        let changed = ROUTES.replace("[alertname]", "[service], match: ['service=~\".+\"']");
+        world.routes = serde_saphyr::from_str(&changed).unwrap();
+        assert_eq!(world.pass(600), []);
+        world.resolve("b");
+        assert_eq!(world.pass(60), told(&[(620, "-b")]));
+        assert_eq!(world.pass(3_700), told(&[(3_620, "a")]), "repeats go on");
+        let other = changed.replace("[ops]", "[others]");
+        world.routes = serde_saphyr::from_str(&other).unwrap();
+        let told = world.notifications(60);
+        let named: Vec<_> = told.iter().map(|one| (&*one.receiver, one.status())).collect();
+        assert_eq!(named, [("others", "firing"), ("ops", "resolved")], "another is told anew");
+    }
+
+    #[test]
+    fn more_alerts_than_fit_are_told_of_one_interval_after_the_other() {
+        let mut world = World::new();
+        for n in 0..MAX_ALERTS + 50 {
             world.fire(&n.to_string());
         }
-        let notification = {
-            world.pass(9);
-            let look = Look {
-                alerts: &world.alerts,
-                routes: &world.routes,
-                now: DateTime::UNIX_EPOCH,
-                elapsed: Duration::from_secs(1),
-            };
-            world.groups.look(&look, |_| 9, |_| true).remove(0)
-        };
-        assert_eq!((notification.alerts.len(), notification.truncated), (MAX_ALERTS, 5));
+        let first = world.notifications(10).remove(0);
+        assert_eq!((first.alerts.len(), first.truncated), (MAX_ALERTS, 50));
+        let second = world.notifications(60).remove(0);
+        assert_eq!((second.alerts.len(), second.truncated), (MAX_ALERTS, 50));
+        let mut named = BTreeSet::new();
+        named.extend(first.alerts.iter().chain(&second.alerts).map(|alert| alert.fingerprint));
+        assert_eq!(named.len(), MAX_ALERTS + 50);
+        assert_eq!(world.pass(600), [], "nothing is left");
+
+        // Half are over: whoever was told of them is told so.
+        (0..75).for_each(|n| world.resolve(&n.to_string()));
+        let third = world.notifications(60).remove(0);
+        let over = |one: &Notification| one.alerts.iter().filter(|it| !it.is_firing()).count();
+        assert_eq!((over(&third), third.alerts.len(), third.truncated), (75, MAX_ALERTS, 50));
         assert_eq!(world.pass(600), []);
+    }
+
+    #[test]
+    fn a_group_that_still_fires_does_not_look_as_if_it_were_over_however_many_are() {
+        let mut world = World::new();
+        for n in 0..MAX_ALERTS * 2 {
+            world.fire(&n.to_string());
+        }
+        world.notifications(70);
+        (1..MAX_ALERTS * 2).for_each(|n| world.resolve(&n.to_string()));
+        let told = world.notifications(180);
+        let counts: Vec<_> = told.iter().map(|one| (one.status(), one.alerts.len())).collect();
+        assert_eq!(counts, [("firing", MAX_ALERTS), ("firing", MAX_ALERTS), ("firing", 2)]);
     }
 }

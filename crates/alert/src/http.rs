@@ -144,6 +144,7 @@ struct AlertRow {
     responses(
         (status = 200, description = "Alerts and rules", body = AlertsAnswer),
         (status = 400, description = "A parameter is wrong; says which"),
+        (status = 503, description = "Nobody looks after the alerts: what is known is old"),
     )
 )]
 async fn alerts(
@@ -153,6 +154,7 @@ async fn alerts(
 ) -> Result<Json<AlertsAnswer>> {
     let Query(parameters) = parameters.map_err(|rejection| query_string(rejection.body_text()))?;
     let wanted = Wanted::new(parameters)?;
+    alerts.check()?;
     let snapshot = alerts.snapshot();
     let mut shown: Vec<&ShownAlert> = snapshot
         .alerts
@@ -359,6 +361,7 @@ impl IntoResponse for AlertError {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Self::Unattended { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unattended"),
             Self::Io { .. } | Self::Unreadable { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }

@@ -26,7 +26,7 @@ pub struct InhibitRule {
 }
 
 /// Which of `alerts` are explained by which, as Alertmanager sees it: only firing alerts explain,
-/// and none explains itself or another that the rule holds for the cause as well.
+/// and of two that are both source and target neither explains the other, nor itself.
 pub(crate) fn inhibited(
     rules: &[InhibitRule],
     alerts: &[Alert],
@@ -34,18 +34,22 @@ pub(crate) fn inhibited(
     let mut inhibited: BTreeMap<Fingerprint, Vec<Fingerprint>> = BTreeMap::new();
     for rule in rules {
         let mut sources: HashMap<Vec<&str>, Fingerprint> = HashMap::new();
-        for alert in alerts.iter().filter(|alert| alert.is_firing()) {
-            if rule.source.match_all(&alert.labels) {
-                sources.entry(rule.key(&alert.labels)).or_insert(alert.fingerprint);
+        let mut mere_sources: HashMap<Vec<&str>, Fingerprint> = HashMap::new();
+        let is_source = |alert: &Alert| rule.source.match_all(&alert.labels);
+        let is_target = |alert: &Alert| rule.target.match_all(&alert.labels);
+        for alert in alerts.iter().filter(|alert| alert.is_firing() && is_source(alert)) {
+            let key = rule.key(&alert.labels);
+            if !is_target(alert) {
+                mere_sources.entry(key.clone()).or_insert(alert.fingerprint);
             }
+            sources.entry(key).or_insert(alert.fingerprint);
         }
         if sources.is_empty() {
             continue;
         }
-        for alert in alerts {
-            let is_target =
-                rule.target.match_all(&alert.labels) && !rule.source.match_all(&alert.labels);
-            if let Some(source) = sources.get(&rule.key(&alert.labels)).filter(|_| is_target) {
+        for alert in alerts.iter().filter(|alert| is_target(alert)) {
+            let sources = if is_source(alert) { &mere_sources } else { &sources };
+            if let Some(source) = sources.get(&rule.key(&alert.labels)) {
                 inhibited.entry(alert.fingerprint).or_default().push(*source);
             }
         }
@@ -94,6 +98,24 @@ mod tests {
         assert_eq!(targets(&alerts(&cause)), ["Slow"]);
         cause.state = State::Pending;
         assert_eq!(targets(&alerts(&cause)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_source_and_target_is_explained_by_what_is_source_only() {
+        let rule = "source: [severity=~critical|warning]\ntarget: [severity=~warning|info]";
+        let rules = [serde_saphyr::from_str(rule).unwrap()];
+        let [critical, warning, other, info] =
+            [("Down", "critical"), ("Slow", "warning"), ("Busy", "warning"), ("Note", "info")]
+                .map(|(name, severity)| firing(&[("alertname", name), ("severity", severity)]));
+        let explained = |alerts: &[&Alert]| {
+            let alerts: Vec<Alert> = alerts.iter().map(|alert| (*alert).clone()).collect();
+            let inhibited = inhibited(&rules, &alerts);
+            let is_inhibited = |alert: &&Alert| inhibited.contains_key(&alert.fingerprint);
+            let names = alerts.iter().filter(is_inhibited).map(|alert| alert.name().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(explained(&[&critical, &warning, &info]), ["Slow", "Note"]);
+        assert_eq!(explained(&[&warning, &other, &info]), ["Note"]);
     }
 
     #[test]

@@ -20,8 +20,8 @@
 //!
 //! * States outlive restarts, and time that nobody watched counts neither for nor against an
 //!   alert; nor does a clock that is set.
-//! * Each notification is delivered at least once, or stands in `undelivered`. After a crash it
-//!   may come twice.
+//! * Each notification is delivered at least once, or stands in `undelivered`, and what it said is
+//!   told at its group's next interval. After a crash it may come twice.
 //! * A rule that cannot be evaluated is an alert itself (`RuleFailing`, pending at once and firing
 //!   after a minute), and ends no alert.
 //! * Everything is bounded: alerts of a rule, series, queues, silences, tries, and texts that
@@ -90,6 +90,7 @@ mod name;
 mod notification;
 mod number;
 mod period;
+mod pulse;
 mod receiver;
 mod record;
 mod route;

@@ -105,7 +105,16 @@ impl FromStr for Matcher {
                 .build()
                 .map_err(|error| format!("`{value}` is no regular expression: {error}"))
         });
-        Ok(Self { name: name.to_owned(), value, is_negated, regex: regex.transpose()? })
+        let matcher = Self { name: name.to_owned(), value, is_negated, regex: regex.transpose()? };
+        // It is written with more quotes and backslashes than it may have come with, and must be
+        // read again.
+        if matcher.to_string().len() > MAX_BYTES {
+            return Err(format!(
+                "expected a condition of at most {MAX_BYTES} bytes with its backslashes and \
+                 quotes escaped, as it is kept"
+            ));
+        }
+        Ok(matcher)
     }
 }
 
@@ -242,6 +251,13 @@ mod tests {
             };
             let read: Matcher = matcher.to_string().parse().unwrap();
             prop_assert_eq!(read.value, value);
+        }
+
+        #[test]
+        fn a_condition_that_is_accepted_is_read_again_however_long_it_is(length in 400_usize..1_100) {
+            if let Ok(matcher) = format!("a={}", "\\".repeat(length)).parse::<Matcher>() {
+                prop_assert_eq!(matcher.to_string().parse::<Matcher>(), Ok(matcher));
+            }
         }
 
         #[test]

@@ -24,7 +24,7 @@ pub struct Notification {
     pub group_labels: Labels,
     /// The alerts, firing ones first; at most a hundred.
     pub alerts: Vec<Alert>,
-    /// Alerts that were left out.
+    /// Alerts of the group that were left out.
     pub truncated: usize,
     /// When it was decided.
     pub created_at: DateTime<Utc>,

@@ -5,7 +5,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A number above zero.
+/// Largest magnitude of a number that is taken in: what is computed from such numbers, squares and
+/// quotients among them, is finite, and so can be written down and read again.
+pub(crate) const LARGEST: f64 = 1e100;
+
+/// A number above zero, from 1e-100 to 1e100.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "f64")]
 #[schemars(with = "f64")]
@@ -68,9 +72,9 @@ impl TryFrom<f64> for Positive {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        let fits = value > 0.0 && value.is_finite();
+        let fits = (1.0 / LARGEST..=LARGEST).contains(&value);
         fits.then_some(Self(value))
-            .ok_or_else(|| format!("expected a number above 0, found {value}"))
+            .ok_or_else(|| format!("expected a number above 0, at most {LARGEST:e}, found {value}"))
     }
 }
 
@@ -78,7 +82,7 @@ impl TryFrom<f64> for Fraction {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        let fits = value > 0.0 && value <= 1.0;
+        let fits = (1.0 / LARGEST..=1.0).contains(&value);
         fits.then_some(Self(value))
             .ok_or_else(|| format!("expected a number above 0 and at most 1, found {value}"))
     }
@@ -130,6 +134,8 @@ impl fmt::Display for Short {
             m if m >= 0.1 => 4,
             m if m >= 0.01 => 5,
             m if m >= 0.001 => 6,
+            m if m >= 1e-4 => 7,
+            m if m >= 1e-5 => 8,
             _ => 9,
         };
         let text = format!("{:.decimals$}", self.0);
@@ -147,10 +153,11 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_work_are_refused() {
-        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        for value in [0.0, -1.0, 1e-200, f64::NAN, f64::INFINITY] {
             assert!(Positive::try_from(value).is_err(), "{value}");
             assert!(Fraction::try_from(value).is_err(), "{value}");
         }
+        assert!(Positive::try_from(1e200).is_err());
         assert!(Fraction::try_from(1.1).is_err() && Fraction::try_from(1.0).is_ok());
         assert_eq!(Count::<2, 9>::try_from(1).unwrap_err(), "expected 2 to 9, found 1");
     }
@@ -161,6 +168,8 @@ mod tests {
             (0.0, "0"),
             (-0.0, "0"),
             (0.031_415_9, "0.03142"),
+            (0.389_261_74, "0.3893"),
+            (0.000_123_456, "0.0001235"),
             (2.0, "2"),
             (-12.345_6, "-12.35"),
             (123_456.7, "123457"),

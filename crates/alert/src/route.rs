@@ -47,7 +47,7 @@ fn default_group_wait() -> Period {
     Period::secs(10)
 }
 
-fn default_group_interval() -> Period<1> {
+pub(crate) fn default_group_interval() -> Period<1> {
     Period::secs(60)
 }
 

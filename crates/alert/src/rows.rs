@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, RecordBatch},
+    array::{Array as _, ArrayRef, AsArray as _, Float64Array, RecordBatch},
     compute::cast,
     datatypes::{DataType, Float64Type, TimestampMicrosecondType},
     error::ArrowError,
@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thalweg_event::schema::timestamp_type;
 
-use crate::labels::one_line;
+use crate::{
+    labels::one_line,
+    number::{LARGEST, Short},
+};
 
 /// Longest text of a column that is read, bytes.
 const MAX_TEXT_BYTES: usize = 4_096;
@@ -36,7 +39,7 @@ pub(crate) struct Row {
     pub(crate) texts: Vec<(String, String)>,
     /// The number in the column `value`.
     pub(crate) value: Option<f64>,
-    /// All columns, as text.
+    /// All columns, as text for people.
     pub(crate) columns: BTreeMap<String, String>,
 }
 
@@ -54,12 +57,16 @@ pub(crate) fn read(batch: &RecordBatch, value_column: &str) -> Result<Vec<Row>, 
             }
         }
         let is_text = !is_value && is_text(field.data_type());
+        let fractions = fractions(column)?;
         let formatter = ArrayFormatter::try_new(column, &options)?;
         for (n, row) in rows.iter_mut().enumerate() {
             if column.is_null(n) {
                 continue;
             }
-            let text = one_line(&formatter.value(n).try_to_string()?, MAX_TEXT_BYTES);
+            let text = match &fractions {
+                Some(numbers) if !numbers.is_null(n) => Short(numbers.value(n)).to_string(),
+                _ => one_line(&formatter.value(n).try_to_string()?, MAX_TEXT_BYTES),
+            };
             if is_text {
                 row.texts.push((name.clone(), text.clone()));
             }
@@ -69,11 +76,21 @@ pub(crate) fn read(batch: &RecordBatch, value_column: &str) -> Result<Vec<Row>, 
     Ok(rows)
 }
 
-/// The numbers of a column; what is no number is none.
+/// The numbers of a column; what is no number, or too large a one to reckon with, is none.
 pub(crate) fn numbers(column: &ArrayRef) -> Result<Vec<Option<f64>>, ArrowError> {
     let column = cast(column, &DataType::Float64)?;
     let numbers = column.as_primitive::<Float64Type>();
-    Ok(numbers.iter().map(|number| number.filter(|number| number.is_finite())).collect())
+    Ok(numbers.iter().map(|number| number.filter(|number| number.abs() <= LARGEST)).collect())
+}
+
+/// The numbers of a column that may have fractions, all digits of which nobody reads.
+fn fractions(column: &ArrayRef) -> Result<Option<Float64Array>, ArrowError> {
+    let data_type = column.data_type();
+    if !data_type.is_floating() && !data_type.is_decimal() {
+        return Ok(None);
+    }
+    let numbers = cast(column, &DataType::Float64)?;
+    Ok(Some(numbers.as_primitive().clone()))
 }
 
 /// The times of a column.
@@ -124,9 +141,25 @@ mod tests {
     }
 
     #[test]
+    fn fractions_are_shown_with_the_digits_that_people_read_and_counts_with_all() {
+        let rates = Float64Array::from(vec![0.389_261_74]);
+        let batch = RecordBatch::try_from_iter([
+            ("value", Arc::new(rates.clone()) as ArrayRef),
+            ("amount", cast(&rates, &DataType::Decimal128(20, 8)).unwrap()),
+            ("count", Arc::new(Int64Array::from(vec![123_456])) as _),
+        ])
+        .unwrap();
+        let row = read(&batch, "value").unwrap().remove(0);
+        assert_eq!(row.value, Some(0.389_261_74));
+        let columns = ["value", "amount", "count"].map(|name| row.columns[name].as_str());
+        assert_eq!(columns, ["0.3893", "0.3893", "123456"]);
+    }
+
+    #[test]
     fn what_is_no_number_is_none() {
-        let texts: ArrayRef = Arc::new(StringViewArray::from(vec!["1.5", "x", "NaN", "inf"]));
-        assert_eq!(numbers(&texts).unwrap(), [Some(1.5), None, None, None]);
+        let texts: ArrayRef =
+            Arc::new(StringViewArray::from(vec!["1.5", "x", "NaN", "inf", "-1e200"]));
+        assert_eq!(numbers(&texts).unwrap(), [Some(1.5), None, None, None, None]);
         let times_of: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None]));
         assert_eq!(times(&times_of).unwrap(), [DateTime::from_timestamp_micros(1), None]);
     }

@@ -47,8 +47,8 @@ pub struct RuleConfig {
     /// Labels of its alerts besides those that the query gives; they win over them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Texts for people, with `{{ column }}` and `{{ value }}` in them; `summary` is what short
-    /// messages show.
+    /// Texts for people, with `{{ column }}` and `{{ value }}` in them, fractions with four digits
+    /// that count; `summary` is what short messages show.
     #[serde(default)]
     pub annotations: BTreeMap<String, Template>,
 }
@@ -86,11 +86,24 @@ impl RuleConfig {
         Timing { hold: self.hold.get(), keep_firing: self.keep_firing_for.get() }
     }
 
-    /// What the rows that the query found say.
+    /// What the rows that the query found say, and whether they are all there are: one more than
+    /// `limit` tells that there are others.
     ///
     /// # Errors
     /// The rows are not what the rule needs.
-    pub(crate) fn samples(&self, batches: &[RecordBatch]) -> Result<Vec<Sample>, String> {
+    pub(crate) fn samples(
+        &self,
+        batches: &[RecordBatch],
+        limit: usize,
+    ) -> Result<(Vec<Sample>, bool), String> {
+        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let is_complete = count <= limit;
+        if self.threshold.is_some() && !is_complete {
+            return Err(format!(
+                "the query gives more than {limit} rows, and those beyond are not judged: let it \
+                 give only rows near the threshold, or raise alerting.max_alerts_per_rule"
+            ));
+        }
         let mut samples: BTreeMap<Labels, Sample> = BTreeMap::new();
         for batch in batches {
             if self.threshold.is_some() && batch.column_by_name(VALUE).is_none() {
@@ -117,7 +130,7 @@ impl RuleConfig {
                 }
             }
         }
-        Ok(samples.into_values().collect())
+        Ok((samples.into_values().collect(), is_complete))
     }
 
     fn sample(&self, row: rows::Row) -> Sample {
@@ -162,7 +175,7 @@ mod tests {
         let rule = rule(
             "severity: critical\nlabels: {team: shop}\nannotations: {summary: '{{ service }} of {{ team }}: {{ value }}'}",
         );
-        let samples = rule.samples(&[rows(&["payment", "cart"], &[0.5, 0.25])]).unwrap();
+        let (samples, _) = rule.samples(&[rows(&["payment", "cart"], &[0.5, 0.25])], 2).unwrap();
         assert_eq!(
             samples[1].labels.to_string(),
             r#"{alertname="Errors", service="payment", severity="critical", team="shop"}"#
@@ -174,7 +187,7 @@ mod tests {
     #[test]
     fn rows_that_no_text_tells_apart_are_one_alert_and_the_worst_counts() {
         let rule = rule("threshold: {fire: '> 0.4', resolve: '< 0.1'}");
-        let samples = rule.samples(&[rows(&["a", "a", "a"], &[0.0, 0.5, 0.2])]).unwrap();
+        let (samples, _) = rule.samples(&[rows(&["a", "a", "a"], &[0.0, 0.5, 0.2])], 3).unwrap();
         assert_eq!(samples.len(), 1);
         assert_eq!((samples[0].signal, samples[0].value), (Signal::Fire, Some(0.5)));
     }
@@ -184,8 +197,19 @@ mod tests {
         let rule = rule("threshold: {fire: '> 0.4'}");
         let services: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
         let batch = RecordBatch::try_from_iter([("service", services)]).unwrap();
-        let error = rule.samples(&[batch]).unwrap_err();
+        let error = rule.samples(&[batch], 1).unwrap_err();
         assert!(error.contains("gives service") && error.contains("AS value"), "{error}");
+    }
+
+    #[test]
+    fn rows_that_nobody_judges_are_an_error_unless_each_row_is_an_alert() {
+        let found = [rows(&["a", "b", "c"], &[0.0, 0.0, 0.0])];
+        let (samples, is_complete) = rule("").samples(&found, 2).unwrap();
+        assert_eq!((samples.len(), is_complete), (3, false));
+        let threshold = rule("threshold: {fire: '> 0.4'}");
+        let error = threshold.samples(&found, 2).unwrap_err();
+        assert!(error.contains("more than 2 rows") && error.contains("max_alerts_per_rule"));
+        assert!(threshold.samples(&found, 3).unwrap().1);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const MAX_MATCHERS: usize = 32;
 const MAX_COMMENT_BYTES: usize = 1_024;
 /// How long a silence that is over is still shown.
 const RETENTION: TimeDelta = TimeDelta::days(5);
+/// How far ahead a silence may end: ten years.
+const FARTHEST_END: TimeDelta = TimeDelta::days(3_653);
 
 /// Alerts to be silent about every week at the same times.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -45,9 +47,9 @@ pub struct NewSilence {
     /// Conditions on the alerts' labels, all of which must hold: `service="payment"`.
     #[schema(value_type = Vec<String>, example = json!(["service=\"payment\""]))]
     pub matchers: Matchers,
-    /// When it begins; now when it is not said.
+    /// When it begins; now when it is not said, or over.
     pub starts_at: Option<DateTime<Utc>>,
-    /// When it ends.
+    /// When it ends, ten years from now at the latest.
     pub ends_at: DateTime<Utc>,
     /// Why.
     pub comment: String,
@@ -93,7 +95,7 @@ impl Silences {
     /// Adds a silence.
     ///
     /// # Errors
-    /// [`AlertError::Parameter`] when it would silence nothing or everything, and
+    /// [`AlertError::Parameter`] when it would silence nothing or everything, or for ever, and
     /// [`AlertError::TooMany`].
     pub fn add(
         &mut self,
@@ -102,7 +104,7 @@ impl Silences {
         now: DateTime<Utc>,
     ) -> Result<Silence, AlertError> {
         let NewSilence { matchers, starts_at, ends_at, comment } = new;
-        let starts_at = starts_at.unwrap_or(now);
+        let starts_at = starts_at.unwrap_or(now).max(now);
         if matchers.is_empty() || matchers.iter().count() > MAX_MATCHERS {
             let message = format!(
                 "expected 1 to {MAX_MATCHERS} conditions such as service=\"payment\"; to silence \
@@ -116,11 +118,15 @@ impl Silences {
             );
             return Err(AlertError::Parameter { name: "matchers", message });
         }
-        if ends_at <= starts_at || ends_at <= now {
+        if ends_at <= starts_at {
             let message = format!(
-                "expected a time after {}, found {ends_at}: it would silence nothing",
-                starts_at.max(now)
+                "expected a time after {starts_at}, found {ends_at}: it would silence nothing"
             );
+            return Err(AlertError::Parameter { name: "ends_at", message });
+        }
+        let latest = now + FARTHEST_END;
+        if ends_at > latest {
+            let message = format!("expected {latest} at the latest, found {ends_at}");
             return Err(AlertError::Parameter { name: "ends_at", message });
         }
         self.forget(now);
@@ -170,7 +176,7 @@ impl Silences {
     }
 
     fn forget(&mut self, now: DateTime<Utc>) {
-        self.0.retain(|_, silence| silence.ends_at + RETENTION > now);
+        self.0.retain(|_, silence| silence.ends_at > now - RETENTION);
     }
 }
 
@@ -219,6 +225,28 @@ mod tests {
         assert!(silences.end(coming.id, at(5)).is_some());
         assert_eq!(silences.iter().count(), 1);
         assert_eq!(silences.end(coming.id, at(5)), None);
+    }
+
+    #[test]
+    fn a_silence_that_would_outlive_us_is_refused_and_one_that_is_kept_disturbs_no_other() {
+        let mut silences = Silences::default();
+        let far = NewSilence { ends_at: DateTime::<Utc>::MAX_UTC, ..new("service=x", 0, 1) };
+        let error = silences.add(far, "ann", at(0)).unwrap_err().to_string();
+        assert!(error.starts_with("ends_at: expected 1980-01-02"), "{error}");
+        // It was accepted once.
+        let mut kept = silences.add(new("service=x", 0, 1), "ann", at(0)).unwrap();
+        kept.ends_at = DateTime::<Utc>::MAX_UTC;
+        silences.0.insert(kept.id, kept);
+        silences.add(new("service=y", 0, 10), "ann", at(0)).unwrap();
+        assert_eq!(silences.iter().count(), 2);
+    }
+
+    #[test]
+    fn a_silence_does_not_begin_before_it_was_asked_for() {
+        let mut silences = Silences::default();
+        let past =
+            NewSilence { starts_at: Some(DateTime::<Utc>::MIN_UTC), ..new("service=x", 0, 10) };
+        assert_eq!(silences.add(past, "ann", at(5)).unwrap().starts_at, at(5));
     }
 
     #[test]

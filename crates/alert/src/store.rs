@@ -57,6 +57,21 @@ impl StateFile {
         Ok(Some(content.state))
     }
 
+    /// What was written last; when that cannot be read it is put aside, which is logged, and it is
+    /// begun anew.
+    pub(crate) fn read_or_put_aside<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let error = match self.read() {
+            Err(error @ AlertError::Unreadable { .. }) => error,
+            read => return read,
+        };
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".unreadable");
+        fs::rename(&self.path, &aside)
+            .map_err(|reason| AlertError::Io { path: self.path.clone(), reason })?;
+        tracing::error!(%error, ?aside, "a state is put aside, and begun anew");
+        Ok(None)
+    }
+
     /// The bytes to [`StateFile::replace`] the content with.
     pub(crate) fn encode<T: Serialize>(&self, state: &T) -> Result<Vec<u8>> {
         serde_json::to_vec(&Content { version: VERSION, state })
@@ -94,6 +109,18 @@ mod tests {
             fs::write(directory.path().join("a/b/state.json.new"), "{\"ver").unwrap();
             assert_eq!(file.read::<State>().unwrap(), Some(state));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_put_aside_where_that_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::open(directory.path(), "state.json").unwrap();
+        fs::write(directory.path().join("state.json"), "{").unwrap();
+        assert_eq!(file.read_or_put_aside::<State>().unwrap(), None);
+        assert_eq!(fs::read(directory.path().join("state.json.unreadable")).unwrap(), b"{");
+        let state = State::from([("n".to_owned(), 1)]);
+        write(&file, &state);
+        assert_eq!(file.read_or_put_aside::<State>().unwrap(), Some(state));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use thalweg_access::{Asker, Record};
 
 use crate::engine::{QueryEngine, json_values_as_text};
+use crate::places::Places;
 use crate::run::{Limits, RunningQuery, count};
 use crate::sight::Sight;
 use crate::view_statement::{ViewStatement, said};
@@ -25,6 +26,8 @@ pub struct View {
     context: SessionContext,
     sight: Sight,
     asker: Asker,
+    /// Where its queries run, if not among those of all users.
+    places: Option<Places>,
 }
 
 impl View {
@@ -34,7 +37,14 @@ impl View {
         sight: Sight,
         asker: Asker,
     ) -> Self {
-        Self { engine, context, sight, asker }
+        Self { engine, context, sight, asker, places: None }
+    }
+
+    /// The same, but its queries run in `places`, for which they wait, and not among those of
+    /// users.
+    #[must_use]
+    pub fn within(self, places: Places) -> Self {
+        Self { places: Some(places), ..self }
     }
 
     /// The engine seen.
@@ -96,10 +106,13 @@ impl View {
         limits: Limits,
         mut record: Record,
     ) -> Result<RunningQuery, QueryError> {
-        let permit = self.engine.admit_query().inspect_err(|_| {
-            record.set_outcome("refused", 0);
-            count("refused");
-        })?;
+        let permit = match &self.places {
+            Some(places) => places.take().await,
+            None => self.engine.admit_query().inspect_err(|_| {
+                record.set_outcome("refused", 0);
+                count("refused");
+            })?,
+        };
         let (runtime, state) = (self.engine.runtime(), self.context.state());
         RunningQuery::start(runtime, state, plan, limits, permit, record).await
     }

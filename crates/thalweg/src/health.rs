@@ -14,6 +14,7 @@ use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use thalweg_access::{Asker, Principal};
+use thalweg_alert::Alerts;
 use thalweg_event::schema::{log_schema, topic};
 use thalweg_ingest::Ingest;
 use thalweg_log::{Log, TopicPartition};
@@ -36,6 +37,7 @@ pub(crate) struct Health {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
+    pub(crate) alerts: Arc<Alerts>,
     pub(crate) metrics: PrometheusHandle,
 }
 
@@ -68,7 +70,7 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the log takes appends and queries are answered.
+/// Whether the log takes appends, queries are answered and alerts are looked after.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -85,6 +87,8 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
         part("query".to_owned(), health.queries_are_answered()),
     );
     parts.push(query);
+    let alerts = health.alerts.check().map_err(|error| error.to_string());
+    parts.push(Part { name: "alerts".to_owned(), error: alerts.err() });
     let ready = parts.iter().all(|part| part.error.is_none());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, parts }))

@@ -104,14 +104,19 @@ impl Server {
         let query = query_engine(config, &tables, &templates, audit).await?;
         let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
         let views = views.await?;
-        let rows = Arc::new(EngineRows(query.clone()));
+        let rows = Arc::new(EngineRows::new(query.clone(), config.alerting.max_queries));
         let directory = config.data_dir.join("alerts");
         let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
         let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
-        let health =
-            health::Health { log: shared, ingest: ingest.clone(), query: query.clone(), metrics };
+        let health = health::Health {
+            log: shared,
+            ingest: ingest.clone(),
+            query: query.clone(),
+            alerts: alerts.clone(),
+            metrics,
+        };
         let routes = http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));

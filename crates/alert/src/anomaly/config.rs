@@ -8,15 +8,15 @@ use serde::Deserialize;
 use crate::{
     book::Timing,
     name::Name,
-    number::{Count, Fraction, Positive},
+    number::{Count, Fraction, LARGEST, Positive},
     period::Period,
     rule::Query,
     severity::Severity,
     template::Template,
 };
 
-/// Numbers that the seasons of one anomaly's series may take, all together.
-const MAX_SEASON_CELLS: usize = 2_000_000;
+/// Numbers that the detectors of one anomaly's series may keep, all together.
+const MAX_NUMBERS: usize = 2_000_000;
 
 /// A column of a view that is watched for what is unusual.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -54,7 +54,8 @@ pub struct AnomalyConfig {
     /// How long a series may be silent before it is forgotten.
     #[serde(default = "one_day")]
     pub forget_after: Period<1>,
-    /// A condition in SQL on the rows to be judged, such as `requests >= 20`.
+    /// A condition in SQL on the rows to be judged, such as `requests >= 20`. Series that report
+    /// rows that do not meet it are neither judged by them nor missing.
     #[serde(rename = "where")]
     pub condition: Option<Query>,
     /// How often the view is asked for new rows.
@@ -180,10 +181,12 @@ pub struct RateOfChangeConfig {
 
 fn ratio<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let ratio = f64::deserialize(deserializer)?;
-    if ratio > 1.0 && ratio.is_finite() {
+    if ratio > 1.0 && ratio <= LARGEST {
         return Ok(ratio);
     }
-    let message = format!("expected a ratio above 1, such as 2 for the double, found {ratio}");
+    let message = format!(
+        "expected a ratio above 1 and at most {LARGEST:e}, such as 2 for the double, found {ratio}"
+    );
     Err(serde::de::Error::custom(message))
 }
 
@@ -261,24 +264,31 @@ impl DetectorConfig {
             Self::RateOfChange(_) => "rate_of_change",
         }
     }
+
+    /// Windows of a series whose values it keeps, and the setting that says how many.
+    fn remembered(&self) -> Option<(&'static str, usize)> {
+        match self {
+            Self::RobustZ(config) => Some(("window", config.window.get())),
+            Self::Ewma(_) => None,
+            Self::HoltWinters(config) => Some(("season", config.season.get())),
+            Self::RateOfChange(config) => Some(("over", config.over.get())),
+        }
+    }
 }
 
 impl AnomalyConfig {
     /// Checks what no value can tell of itself.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        if let DetectorConfig::HoltWinters(config) = &self.detector {
-            let cells = config.season.get() * self.max_series.get();
-            if cells > MAX_SEASON_CELLS {
-                return Err(format!(
-                    "anomaly `{}`: {} series with seasons of {} windows are more than \
-                     {MAX_SEASON_CELLS} numbers to keep; lower `max_series` or `season`",
-                    self.name.as_str(),
-                    self.max_series.get(),
-                    config.season.get(),
-                ));
-            }
+        let Some((setting, windows)) = self.detector.remembered() else { return Ok(()) };
+        let series = self.max_series.get();
+        if windows * series <= MAX_NUMBERS {
+            return Ok(());
         }
-        Ok(())
+        Err(format!(
+            "anomaly `{}`: {windows} windows of {series} series are more than {MAX_NUMBERS} numbers \
+             to keep; lower `max_series` or `{setting}`",
+            self.name.as_str(),
+        ))
     }
 
     /// What is watched, and how, as far as what is learned depends on it.
@@ -331,7 +341,16 @@ pub(super) mod tests {
             let error = anomaly(more).unwrap_err();
             assert!(error.contains(why), "{more}: {error}");
         }
-        let large = anomaly("detector: {holt_winters: {season: 10000}}").unwrap();
-        assert!(large.validate().unwrap_err().contains("max_series"));
+        for (detector, setting) in [
+            ("holt_winters: {season: 10000}", "`season`"),
+            ("robust_z: {window: 2000}", "`window`"),
+            ("rate_of_change: {ratio: 2, min_baseline: 1, over: 1000}", "`over`"),
+        ] {
+            let large = anomaly(&format!("detector: {{{detector}}}\nmax_series: 5000")).unwrap();
+            let error = large.validate().unwrap_err();
+            assert!(error.contains("`max_series` or ") && error.contains(setting), "{error}");
+        }
+        let many = anomaly("detector: {ewma: {}}\nmax_series: 100000").unwrap();
+        assert_eq!(many.validate(), Ok(()));
     }
 }

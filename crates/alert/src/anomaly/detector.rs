@@ -126,9 +126,17 @@ impl Detector {
         self.strange = self.strange.max(0.0);
         if self.strange >= config.adapt_after.get() as f64 {
             self.strange = 0.0;
-            self.model.adopt(&config.detector, self.recent.make_contiguous());
+            let recent = self.recent.make_contiguous();
+            // Those before them were normal once.
+            let first = recent.len().saturating_sub(config.adapt_after.get());
+            self.model.adopt(&config.detector, &recent[first..]);
         }
         Verdict { value, judged, expectation, side, score }
+    }
+
+    /// Lets windows pass that had no value to judge.
+    pub fn skip(&mut self, windows: usize) {
+        self.model.skip(windows);
     }
 
     /// The values seen last, oldest first; at most `count`.

@@ -66,7 +66,10 @@ impl Ewma {
         let weight = 1.0 / self.count.min(config.memory.get()) as f64;
         let step = weight * distance;
         self.mean += step;
-        self.offset -= step;
+        // The chart begins at the first value.
+        if self.count > 1 {
+            self.offset -= step;
+        }
         self.variance = (1.0 - weight) * (self.variance + distance * step);
     }
 

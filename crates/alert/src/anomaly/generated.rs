@@ -161,6 +161,19 @@ fn an_incident_stays_unusual_for_as_long_as_it_lasts_and_is_the_new_normal_in_th
 }
 
 #[test]
+fn a_new_normal_is_adopted_after_as_few_windows_as_one_likes() {
+    for (detector, mut config) in detectors() {
+        config.adapt_after = crate::number::Count::of(10);
+        let mut rng = Rng::with_seed(2);
+        let mut values = noise(&mut rng, 200);
+        values.extend(noise(&mut rng, 100).into_iter().map(|value| value + 300.0));
+        let unusual = unusual(&judge(&config, values));
+        assert_eq!(unusual[0], 200, "{detector}");
+        assert!(unusual.iter().all(|n| *n <= 212), "{detector}: {unusual:?}");
+    }
+}
+
+#[test]
 fn after_an_incident_what_was_normal_before_is_normal_again() {
     for (detector, config) in detectors() {
         let mut rng = Rng::with_seed(5);
@@ -187,6 +200,17 @@ fn a_control_chart_finds_a_shift_too_small_for_single_values() {
     let found = |config: &AnomalyConfig| (0..SEEDS).filter(|seed| small(config, *seed) > 0).count();
     let (charted, single) = (found(&ewma), found(&robust_z));
     assert!(charted >= 95 && single <= 10, "{charted} {single}");
+}
+
+#[test]
+fn a_control_chart_begins_at_the_first_value() {
+    let config = config("ewma: {}", "min_history: 2");
+    for verdict in judge(&config, [100.0; 20]) {
+        assert!(
+            (verdict.judged - 100.0).abs() < 1e-9 || verdict.expectation.is_none(),
+            "{verdict:?}"
+        );
+    }
 }
 
 #[test]

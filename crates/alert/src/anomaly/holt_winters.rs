@@ -64,10 +64,12 @@ impl HoltWinters {
     pub(super) fn skip(&mut self, windows: usize) {
         let length = self.season.len();
         if let Some(first) = &mut self.first {
-            // The first seasons need a value in every place.
-            if let Some(last) = first.last().copied() {
-                let room = FIRST_SEASONS * length - 1 - first.len();
-                first.extend(std::iter::repeat_n(last, windows.min(room)));
+            // The first seasons need a value in every place, and end with one that was seen; after a
+            // longer pause they begin anew.
+            let room = FIRST_SEASONS * length - 1 - first.len();
+            match first.last().copied() {
+                Some(last) if windows <= room => first.extend(std::iter::repeat_n(last, windows)),
+                _ => first.clear(),
             }
             return;
         }

@@ -60,15 +60,18 @@ impl AnomalyConfig {
         let keys = self.by.iter().map(|name| format!(", CAST({} AS VARCHAR)", quoted(name)));
         let is_final =
             self.final_column.as_ref().map(|name| format!(" AND {}", quoted(name.as_str())));
-        let condition = self.condition.as_ref().map(|sql| format!(" AND ({}\n)", sql.as_str()));
+        let value = format!("CAST({} AS DOUBLE)", quoted(self.column.as_str()));
+        // A row that is not to be judged says all the same that its series reports.
+        let value = match &self.condition {
+            Some(sql) => format!("CASE WHEN ({}\n) THEN {value} END", sql.as_str()),
+            None => value,
+        };
         format!(
-            "SELECT {time}, CAST({} AS DOUBLE){} FROM {} WHERE {time} > TIMESTAMP '{}'{}{} ORDER BY {time}",
-            quoted(self.column.as_str()),
+            "SELECT {time}, {value}{} FROM {} WHERE {time} > TIMESTAMP '{}'{} ORDER BY {time}",
             keys.collect::<String>(),
             quoted(self.view.as_str()),
             cursor.after.to_rfc3339_opts(SecondsFormat::Micros, true),
             is_final.unwrap_or_default(),
-            condition.unwrap_or_default(),
         )
     }
 
@@ -147,9 +150,9 @@ mod tests {
         let cursor = Cursor::after(DateTime::from_timestamp_micros(1_500_000).unwrap());
         assert_eq!(
             config.sql(&cursor),
-            "SELECT \"window_start\", CAST(\"requests\" AS DOUBLE), CAST(\"service\" AS VARCHAR) \
-             FROM \"odd\"\"name\" WHERE \"window_start\" > TIMESTAMP '1970-01-01T00:00:01.500000Z' \
-             AND \"is_final\" AND (requests > 1 -- few\n) ORDER BY \"window_start\""
+            "SELECT \"window_start\", CASE WHEN (requests > 1 -- few\n) THEN CAST(\"requests\" AS \
+             DOUBLE) END, CAST(\"service\" AS VARCHAR) FROM \"odd\"\"name\" WHERE \"window_start\" > \
+             TIMESTAMP '1970-01-01T00:00:01.500000Z' AND \"is_final\" ORDER BY \"window_start\""
         );
     }
 

@@ -48,7 +48,13 @@ impl Series {
         }
         self.last = at;
         let skipped = pause.saturating_sub(1);
-        self.verdict = value.map(|value| self.detector.observe(config, value, skipped));
+        self.verdict = match value {
+            Some(value) => Some(self.detector.observe(config, value, skipped)),
+            None => {
+                self.detector.skip(skipped + 1);
+                None
+            }
+        };
     }
 
     /// Windows that it has been silent for at `clock`, if that is long enough for its last value
@@ -71,5 +77,48 @@ fn windows(span: chrono::TimeDelta, step: Option<i64>) -> usize {
     match step {
         Some(step) if step > 0 => usize::try_from((micros + step / 2) / step).unwrap_or(0),
         _ => usize::from(micros > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::{super::config::tests::anomaly, *};
+
+    const STEP: TimeDelta = TimeDelta::seconds(10);
+    const SEASON: usize = 24;
+
+    /// What is said of the windows of a series with a season, of which some report nothing (`None`)
+    /// and some no value (`Some(None)`).
+    fn verdicts(report: impl Fn(usize) -> Option<Option<f64>>) -> Vec<(usize, Verdict)> {
+        let config = anomaly(&format!("detector: {{holt_winters: {{season: {SEASON}}}}}")).unwrap();
+        let mut series = Series::new(&config, DateTime::UNIX_EPOCH);
+        let judged = |n: usize| {
+            let value = report(n)?;
+            let at = DateTime::UNIX_EPOCH + STEP * i32::try_from(n).unwrap();
+            series.take(&config, at, value, STEP.num_microseconds());
+            Some((n, series.verdict?))
+        };
+        (0..400).filter_map(judged).collect()
+    }
+
+    fn seasonal(window: usize) -> f64 {
+        100.0 + 50.0 * (std::f64::consts::TAU * window as f64 / SEASON as f64).sin()
+    }
+
+    #[test]
+    fn a_season_is_kept_over_windows_that_report_no_value() {
+        let verdicts = verdicts(|n| Some((n < 100 || n % 7 != 0).then(|| seasonal(n))));
+        assert!(verdicts.iter().all(|(_, verdict)| verdict.side.is_none()), "{verdicts:?}");
+    }
+
+    #[test]
+    fn first_seasons_that_are_interrupted_for_long_begin_anew() {
+        let verdicts = verdicts(|n| (!(30..79).contains(&n)).then(|| Some(seasonal(n))));
+        for (n, verdict) in verdicts.iter().filter(|(n, _)| *n >= 79 + 2 * SEASON) {
+            let expected = verdict.expectation.unwrap().center;
+            assert!((expected - seasonal(*n)).abs() < 1.0, "{n}: {verdict:?}");
+        }
     }
 }

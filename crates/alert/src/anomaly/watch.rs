@@ -46,6 +46,8 @@ pub(crate) struct Watch {
     series: BTreeMap<Labels, Series>,
     newest: Option<DateTime<Utc>>,
     step: Option<i64>,
+    /// Since when somebody watches: what happened before, silence among it, is not known.
+    since: Option<DateTime<Utc>>,
     /// How far behind the clock the newest rows were when they came, lately.
     lags: VecDeque<TimeDelta>,
     left_out: usize,
@@ -57,7 +59,7 @@ impl Watch {
         let state = if is_same { state } else { WatchState::default() };
         let WatchState { series, newest, step, .. } = state;
         let series = series.into_iter().collect();
-        Self { config, series, newest, step, lags: VecDeque::new(), left_out: 0 }
+        Self { config, series, newest, step, since: None, lags: VecDeque::new(), left_out: 0 }
     }
 
     /// What is to outlive the process.
@@ -79,8 +81,11 @@ impl Watch {
 
     /// Takes in new rows.
     pub(crate) fn feed(&mut self, points: Points, now: DateTime<Utc>) {
+        self.since.get_or_insert(now);
         let before = self.newest;
-        self.left_out = points.lost;
+        if !points.is_empty() {
+            self.left_out = points.lost;
+        }
         for point in points.points {
             if let Some(newest) = self.newest
                 && point.at > newest
@@ -117,15 +122,17 @@ impl Watch {
         });
     }
 
-    /// Up to when rows should be there.
+    /// Up to when rows should be there: the view's time, and that by which the clock went on since
+    /// while somebody watched.
     fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let newest = self.newest.unwrap_or(now);
         // Rows come late, by as much as they usually do.
         let lag = self.lags.iter().max().copied().unwrap_or(UNKNOWN_LAG);
-        newest.max(now - lag)
+        let watched_from = newest.max(self.since.unwrap_or(now));
+        newest + (now - lag - watched_from).max(TimeDelta::zero())
     }
 
-    /// Rows in the last feed that found no room.
+    /// Rows that found no room, when there were rows last.
     pub(crate) fn left_out(&self) -> usize {
         self.left_out
     }
@@ -247,7 +254,13 @@ fn of(key: &Labels) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array};
+    use proptest::prelude::*;
+
     use super::{super::config::tests::anomaly, super::query::Point, *};
+    use crate::{number::Positive, rows};
 
     /// How late rows of a window are.
     const LAG_SECS: i64 = 15;
@@ -349,6 +362,21 @@ mod tests {
     }
 
     #[test]
+    fn a_series_whose_rows_are_not_to_be_judged_is_not_missing() {
+        let mut view = View::new("missing_after: 3\nwhere: requests >= 20");
+        view.windows(40, &[("night", 100.0)]);
+        for _ in 0..20 {
+            view.window += 1;
+            let at = DateTime::from_timestamp(view.window * 10, 0).unwrap();
+            let key = Labels::new([("service", "night")]);
+            let points = vec![Point { at, key, value: None }];
+            view.watch.feed(Points { points, is_truncated: false, lost: 0 }, view.now());
+            assert_eq!(view.alerts(), [""; 0]);
+        }
+        assert_eq!(view.window(&[("night", 900.0)]), ["night value"]);
+    }
+
+    #[test]
     fn a_view_that_stands_still_is_missing_by_the_clock() {
         let mut view = View::new("missing_after: 3");
         view.windows(40, &[("pay", 50.0)]);
@@ -384,10 +412,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_learned_outlives_a_long_stop_and_nothing_is_missing_because_of_it() {
+        let mut view = View::new("forget_after: 1h");
+        view.windows(40, &[("a", 100.0)]);
+        view.watch = Watch::new(view.watch.config.clone(), view.watch.state());
+        // For a day nobody looks, and then the view has to catch up.
+        let start = view.now() + TimeDelta::days(1);
+        for minutes in [0, 1, 9] {
+            let now = start + TimeDelta::minutes(minutes);
+            let points = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+            view.watch.feed(points, now);
+            assert_eq!(view.watch.samples(now).len(), 0, "after {minutes} minutes");
+        }
+        assert_eq!(view.watch.series.len(), 1);
+        assert_eq!(view.window(&[("a", 900.0)]), ["a value"]);
+
+        // A view that stands still while somebody watches is missed, and forgotten in the end.
+        for (minutes, (missing, series)) in [(20, (1, 1)), (80, (0, 0))] {
+            let now = start + TimeDelta::minutes(minutes);
+            let points = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+            view.watch.feed(points, now);
+            let found = (view.watch.samples(now).len(), view.watch.series.len());
+            assert_eq!(found, (missing, series), "after {minutes} minutes");
+        }
+    }
+
+    #[test]
     fn series_beyond_the_limit_are_counted() {
         let mut view = View::new("max_series: 2");
         view.window(&[("a", 1.0), ("b", 1.0), ("c", 1.0), ("d", 1.0)]);
         assert_eq!((view.watch.series.len(), view.watch.left_out()), (2, 2));
+        let nothing = Points { points: Vec::new(), is_truncated: false, lost: 0 };
+        view.watch.feed(nothing, view.now());
+        assert_eq!(view.watch.left_out(), 2, "the view is asked more often than it has new rows");
         view.window(&[("a", 1.0), ("b", 1.0)]);
         assert_eq!(view.watch.left_out(), 0);
     }
@@ -411,6 +468,47 @@ mod tests {
         config.detector = anomaly("detector: {ewma: {}}").unwrap().detector;
         let other = Watch::new(config, view.watch.state());
         assert_eq!((other.series.len(), other.newest), (0, None));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        /// One event with an absurd value must not keep the next start from reading the state.
+        #[test]
+        fn whatever_values_come_what_is_learned_and_found_can_be_read_again(
+            values in proptest::collection::vec(value(), 1..40), which in 0_usize..6,
+        ) {
+            let detector = [
+                "robust_z: {window: 5}", "ewma: {}", "ewma: {memory: 10, limit: 1.0e-90}",
+                "holt_winters: {season: 2}", "rate_of_change: {ratio: 1.1, min_baseline: 1.0e-99}",
+                "rate_of_change: {ratio: 1.0e+99, min_baseline: 1}",
+            ][which];
+            let mut config = anomaly(&format!("detector: {{{detector}}}\nmin_history: 2")).unwrap();
+            config.min_deviation = Positive::try_from(1e-99).unwrap();
+            config.adapt_after = crate::number::Count::of(4);
+            let mut view = View::new("");
+            view.watch = Watch::new(config, WatchState::default());
+            for value in values {
+                let column: ArrayRef = Arc::new(Float64Array::from(vec![value]));
+                if let Some(value) = rows::numbers(&column).unwrap()[0] {
+                    view.window(&[("a", value)]);
+                }
+                let text = serde_json::to_string(&view.watch.state()).unwrap();
+                prop_assert!(serde_json::from_str::<WatchState>(&text).is_ok(), "{}", text);
+                for sample in view.watch.samples(view.now()) {
+                    let text = serde_json::to_string(&sample.evidence).unwrap();
+                    prop_assert!(serde_json::from_str::<Evidence>(&text).is_ok(), "{}", text);
+                }
+            }
+        }
+    }
+
+    /// Any number, and often an absurd one.
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            proptest::num::f64::ANY,
+            proptest::sample::select(vec![0.0, 1e-300, 1e99, -1e100, 1e200, f64::MAX, f64::MIN]),
+        ]
     }
 
     #[test]

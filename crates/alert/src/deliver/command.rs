@@ -1,6 +1,7 @@
 //! Programs that are started.
 
 use std::{
+    io,
     pin::pin,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -37,7 +38,13 @@ pub(super) async fn run(config: &CommandConfig, input: String) -> Result<(), Fai
         // Reaps it too, in the background.
         .kill_on_drop(true);
     let child = command.spawn().map_err(|error| {
-        Failure::Final(format!("{} cannot be started: {error}", config.program.display()))
+        let reason = format!("{} cannot be started: {error}", config.program.display());
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Failure::Final(reason),
+            // The system may lack files, processes or memory for a moment, or the program may just
+            // be being replaced.
+            _ => Failure::retry(reason),
+        }
     })?;
     let mut running = Running(child);
     let (stdin, stderr) = (running.0.stdin.take(), running.0.stderr.take());

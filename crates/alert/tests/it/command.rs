@@ -1,11 +1,11 @@
 //! Programs that are started.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use serde_json::Value;
-use thalweg_alert::UNDELIVERED;
+use thalweg_alert::{State, UNDELIVERED};
 
-use crate::node::{Disk, Table, eventually};
+use crate::node::{Disk, Table, eventually, until};
 
 /// Alerts that start a shell script of the test's in a directory.
 fn yaml(directory: &Path, script: &str) -> String {
@@ -97,6 +97,29 @@ async fn a_program_that_leaves_another_behind_does_not_hold_us_up() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     alerts.stop().await;
     assert_eq!(fs::read_to_string(done).unwrap(), "done\n");
+    assert_eq!(disk.rows(UNDELIVERED, &["reason"]).await, Vec::<Vec<String>>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_is_just_being_replaced_is_started_once_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, table) = (Disk::new(), Table::of(&[("cart", 0.5)]));
+    let yaml = yaml(directory.path(), "#!/bin/sh\necho done > \"$OUT/done\"\n");
+    let path = directory.path().join("page.sh");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = format!("program: '{}', arguments: []", path.display());
+    let arguments = format!("program: /bin/sh, arguments: ['{}']", path.display());
+    let yaml =
+        yaml.replace(&arguments, &program).replace("give_up_after: 1500ms", "give_up_after: 1h");
+    // The system starts no program that somebody writes to.
+    let writing = fs::File::options().append(true).open(&path).unwrap();
+    let alerts = disk.start(&yaml, &table).await;
+    until(&alerts, "cart", Some(State::Firing)).await;
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert!(!directory.path().join("done").exists());
+    drop(writing);
+    eventually("the program", async || fs::read(directory.path().join("done")).ok()).await;
+    alerts.stop().await;
     assert_eq!(disk.rows(UNDELIVERED, &["reason"]).await, Vec::<Vec<String>>::new());
 }
 

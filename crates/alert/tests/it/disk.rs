@@ -47,3 +47,14 @@ async fn a_damaged_state_is_an_error_that_says_what_to_do() {
     let error = started.err().unwrap().to_string();
     assert!(error.contains("alerts.json is no state") && error.contains("delete it"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_though_what_detectors_learned_is_damaged() {
+    let (disk, table) = (Disk::new(), Table::of(&[("payment", 0.5)]));
+    fs::create_dir_all(disk.state()).unwrap();
+    fs::write(disk.state().join("detectors.json"), "{\"version\":1,\"state\":null}").unwrap();
+    let alerts = disk.start("alerts: [{name: Errors, query: SELECT}]", &table).await;
+    until(&alerts, "payment", Some(State::Firing)).await;
+    alerts.stop().await;
+    assert!(disk.state().join("detectors.json.unreadable").exists());
+}

@@ -111,12 +111,17 @@ async fn alerts_are_listed_and_filtered() {
     }
     let one = api.get("/api/v1/alerts?limit=1", None).await;
     assert_eq!((services(&one), &one["total"]), (vec!["payment"], &json!(2)));
+    alerts.check().unwrap();
     for query in ["state=fire", "label=x", "severity=bad", "stat=firing"] {
         let (status, body) =
             api.ask(Method::GET, &format!("/api/v1/alerts?{query}"), None, None).await;
         assert_eq!((status, &body["error"]["code"]), (400, &json!("parameter")), "{query}");
     }
+
+    // What nobody looks after is not shown as if it were so.
     alerts.stop().await;
+    let (status, body) = api.ask(Method::GET, "/api/v1/alerts", None, None).await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("unattended")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use arrow::ipc::reader::StreamReader;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use thalweg_access::Audit;
-use thalweg_query::{FileTableConfig, QueryConfig, QueryEngine, QueryError};
+use thalweg_access::{Asker, Audit, Principal};
+use thalweg_query::{FileTableConfig, Limits, Places, QueryConfig, QueryEngine, QueryError};
 
 use crate::serving::{Serving, shop};
 
@@ -287,6 +287,27 @@ async fn a_client_that_leaves_frees_the_place_of_its_query() {
         serving.until_idle().await;
         assert_eq!(serving.rows("SELECT 1").await, json!([[1]]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_apart_are_not_taken_by_users_and_are_waited_for() {
+    let config = QueryConfig { max_running_queries: 1, ..Default::default() };
+    let serving = Serving::start(config, &shop()).await;
+    let asker = |protocol| Asker { principal: Principal::anyone(), protocol, address: None };
+    let limits = Limits { rows: None, timeout: Duration::from_secs(600) };
+    let user = serving.engine.view(asker("http")).unwrap();
+    let stream = "SELECT value FROM generate_series(1, 9000000000000)";
+    let _running = user.sql(stream, limits).await.unwrap();
+    let refused = user.sql("SELECT 1", limits).await.err().unwrap();
+    assert!(matches!(refused, QueryError::TooManyQueries { limit: 1 }), "{refused}");
+
+    let apart = serving.engine.view(asker("alerts")).unwrap().within(Places::new(1));
+    let first = apart.sql(stream, limits).await.unwrap();
+    let waiting = tokio::spawn(async move { apart.sql("SELECT 1", limits).await.is_ok() });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished(), "there is one place");
+    drop(first);
+    assert!(waiting.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
