@@ -39,7 +39,7 @@ test('from an alert to what was logged around its cause, by mouse', async () => 
   await page.getByRole('link', { name: /ServiceFailing/ }).first().click();
   await page.getByRole('link', { name: 'Service payment' }).click();
   await page.getByRole('region', { name: 'Failing requests of payment' }).getByRole('link').first().click();
-  await page.locator('button.line', { hasText: 'payment' }).first().click();
+  await page.locator('button.line', { hasText: 'charge of order' }).first().click();
   await page.getByRole('button', { name: 'Surrounding context' }).click();
   await page.locator('[data-anchor]').waitFor();
   await page.getByRole('button', { name: 'Share and export' }).click();

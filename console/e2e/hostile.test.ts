@@ -81,7 +81,7 @@ test('a token is asked for where the server demands one, and kept nowhere', asyn
     await page.goto('/logs?live=1');
     await page.getByLabel('Token').fill(token);
     await page.getByLabel('Token').press('Enter');
-    await page.getByText('seen by those who may').waitFor();
+    await page.getByRole('gridcell', { name: 'seen by those who may' }).waitFor();
     expect(asked.filter((url) => url.includes('tw_'))).toEqual([]);
     const kept = await page.evaluate(() => JSON.stringify([localStorage, sessionStorage]) + document.cookie);
     expect(kept).not.toContain('tw_');

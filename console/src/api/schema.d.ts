@@ -345,7 +345,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the log takes appends and queries are answered. */
+        /** Whether the log takes appends, queries are answered and alerts are looked after. */
         get: operations["readyz"];
         put?: never;
         post?: never;
@@ -654,7 +654,7 @@ export interface components {
             comment: string;
             /**
              * Format: date-time
-             * @description When it ends.
+             * @description When it ends, ten years from now at the latest.
              */
             ends_at: string;
             /**
@@ -666,7 +666,7 @@ export interface components {
             matchers: string[];
             /**
              * Format: date-time
-             * @description When it begins; now when it is not said.
+             * @description When it begins; now when it is not said, or over.
              */
             starts_at?: string | null;
         };
@@ -996,6 +996,13 @@ export interface operations {
             };
             /** @description A parameter is wrong; says which */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Nobody looks after the alerts: what is known is old */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
