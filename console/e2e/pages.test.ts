@@ -28,9 +28,10 @@ describe.each(PATHS)('%s', (path) => {
     await page.locator('main h1').first().waitFor({ state: 'attached' });
     const tookMs = await page.evaluate(() => performance.now());
     await shown(page);
-    console.log(`${path}: page ${tookMs.toFixed(0)} ms, with its data ${(await page.evaluate(() => performance.now())).toFixed(0)} ms`);
+    const withDataMs = await page.evaluate(() => performance.now());
+    console.log(`${path}: page ${tookMs.toFixed(0)} ms, with its data ${withDataMs.toFixed(0)} ms`);
     expect(complaints).toEqual([]);
-    expect(tookMs).toBeLessThan(LOAD_MS);
+    expect(withDataMs).toBeLessThan(LOAD_MS);
     await page.context().close();
   });
 

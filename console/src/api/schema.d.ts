@@ -509,10 +509,7 @@ export interface components {
         ConfigInForce: {
             /** @description Directory for the log and the tables. */
             data_dir: string;
-            /**
-             * @description Settings that the file, the environment and flags made, as one document; all others have
-             *     their defaults (`thalweg schema config`). Secrets are masked.
-             */
+            /** @description All settings, as one document. Secrets are masked. */
             settings: Record<string, never>;
             /** @description Version of the server. */
             version: string;

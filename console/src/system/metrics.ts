@@ -34,6 +34,11 @@ export class Metrics {
     return this.samples.filter((one) => one.name === name && wanted.every(([key, value]) => one.labels[key] === value));
   }
 
+  /** What a label says of those that are called so, each once. */
+  values(name: string, label: string): string[] {
+    return [...new Set(this.of(name).map(({ labels }) => labels[label] ?? ''))].sort();
+  }
+
   /** The sum of all that are called so; `undefined` when none is. */
   sum(name: string, labels: Record<string, string> = {}): number | undefined {
     const found = this.of(name, labels);

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::collect::SmallAnswer;
 use crate::http::{HttpAsker, LOGS_TABLE, asked, query_string_fault};
-use crate::selection::{Selection, TEMPLATE, TEMPLATE_ID, is_column};
+use crate::selection::{Selection, TEMPLATE, TEMPLATE_ID, is_column, matching, number};
 use crate::{Limits, QueryEngine, QueryError, View};
 
 const DEFAULT_VALUES: usize = 10;
@@ -89,11 +89,7 @@ pub(crate) async fn facet(
     let Query(parameters) = parameters.map_err(query_string_fault)?;
     let FacetParameters { field, from, to, service, level, q, trace_id, limit } = parameters;
     let selection = Selection { from, to, service, level, q, trace_id };
-    let limit = limit.unwrap_or(DEFAULT_VALUES);
-    if !(1..=MAX_VALUES).contains(&limit) {
-        let message = format!("expected 1 to {MAX_VALUES}, found {limit}");
-        return Err(QueryError::parameter("limit", message));
-    }
+    let limit = number("limit", limit, DEFAULT_VALUES, MAX_VALUES)?;
     let view = engine.view(asker.0)?;
     let keys = keys(&view, &field)?;
     // One value more than wanted tells whether there are others.
@@ -133,11 +129,7 @@ async fn plan(
     values: usize,
 ) -> Result<LogicalPlan, QueryError> {
     let conditions = selection.conditions(view)?.into_iter().chain(selection.times()?.conditions());
-    let logs = view.table(LOGS_TABLE).await?;
-    let matching = match conditions.reduce(Expr::and) {
-        Some(condition) => logs.filter(condition)?,
-        None => logs,
-    };
+    let matching = matching(view.table(LOGS_TABLE).await?, conditions)?;
     let names = keys.iter().enumerate().map(|(at, _)| format!("key{at}")).collect::<Vec<_>>();
     let aliased = keys.iter().zip(&names).map(|(key, name)| key.clone().alias(name)).collect();
     let events = "events";

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::collect::SmallAnswer;
 use crate::http::{HttpAsker, LOGS_TABLE, asked, query_string_fault};
-use crate::selection::{Selection, TimeRange};
+use crate::selection::{Selection, TimeRange, matching, number};
 use crate::{Limits, QueryEngine, QueryError};
 
 const DEFAULT_BUCKETS: u32 = 60;
@@ -102,11 +102,7 @@ pub(crate) async fn histogram(
     let Query(parameters) = parameters.map_err(query_string_fault)?;
     let HistogramParameters { from, to, service, level, q, trace_id, buckets } = parameters;
     let selection = Selection { from, to, service, level, q, trace_id };
-    let wanted = buckets.unwrap_or(DEFAULT_BUCKETS);
-    if !(1..=MAX_BUCKETS).contains(&wanted) {
-        let message = format!("expected 1 to {MAX_BUCKETS}, found {wanted}");
-        return Err(QueryError::parameter("buckets", message));
-    }
+    let wanted = number("buckets", buckets, DEFAULT_BUCKETS, MAX_BUCKETS)?;
     let times = selection.times()?;
     let to = times.to_micros.unwrap_or_else(|| Utc::now().timestamp_micros());
     let from = times.from_micros.unwrap_or(to.saturating_sub(DEFAULT_RANGE_MICROS));
@@ -142,10 +138,7 @@ fn plan(
     conditions: impl Iterator<Item = Expr>,
     interval_micros: i64,
 ) -> Result<LogicalPlan, QueryError> {
-    let matching = match conditions.reduce(Expr::and) {
-        Some(condition) => logs.filter(condition)?,
-        None => logs,
-    };
+    let matching = matching(logs, conditions)?;
     let bucket = cast(col(column::TIMESTAMP), DataType::Int64) / lit(interval_micros);
     let counted = matching
         .aggregate(

@@ -28,7 +28,7 @@ use crate::answer_schema::{LogPage, SqlAnswer, TraceAnswer};
 use crate::error_body::error_json;
 use crate::json::{RowShape, for_each_row};
 use crate::page::{self, Cursor, Order};
-use crate::selection::Selection;
+use crate::selection::{Selection, number};
 use crate::tail::{self, Tailed};
 use crate::{Limits, QueryEngine, QueryError, RunningQuery, facet, histogram, search_sql, traces};
 
@@ -195,11 +195,7 @@ async fn logs(
 ) -> Result<Response, QueryError> {
     let Query(parameters) = parameters.map_err(query_string_fault)?;
     let PageParameters { from, to, service, level, q, trace_id, limit, cursor, order } = parameters;
-    let limit = limit.unwrap_or(DEFAULT_PAGE_ROWS);
-    if !(1..=MAX_PAGE_ROWS).contains(&limit) {
-        let message = format!("expected 1 to {MAX_PAGE_ROWS}, found {limit}");
-        return Err(QueryError::parameter("limit", message));
-    }
+    let limit = number("limit", limit, DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS)?;
     let selection = Selection { from, to, service, level, q, trace_id };
     let times = selection.times()?;
     let cursor = cursor.map(|text| Cursor::decode(&text, order)).transpose()?;

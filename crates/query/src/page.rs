@@ -9,6 +9,7 @@ use datafusion::prelude::{DataFrame, col, lit};
 use serde::Deserialize;
 use thalweg_event::schema::column;
 
+use crate::selection::matching;
 use crate::{QueryError, filter};
 
 /// Order of rows in time.
@@ -96,12 +97,9 @@ pub(crate) fn plan(
     let conditions = conditions.into_iter().chain(cursor.map(Cursor::condition));
     let ascending = order == Order::Asc;
     let by = |name: &str| -> SortExpr { col(name).sort(ascending, false) };
-    let matching = match conditions.reduce(Expr::and) {
-        Some(condition) => logs.filter(condition)?,
-        None => logs,
-    };
-    let page =
-        matching.sort(vec![by(column::TIMESTAMP), by(column::EVENT_ID)])?.limit(0, Some(rows))?;
+    let page = matching(logs, conditions)?
+        .sort(vec![by(column::TIMESTAMP), by(column::EVENT_ID)])?
+        .limit(0, Some(rows))?;
     Ok(page.into_unoptimized_plan())
 }
 

@@ -1,8 +1,11 @@
 //! Which logs a request is about.
 
+use std::fmt::Display;
+
 use chrono::Utc;
 use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::{Expr, Operator};
+use datafusion::prelude::DataFrame;
 use serde::Deserialize;
 use thalweg_event::schema::column;
 use utoipa::IntoParams;
@@ -75,6 +78,31 @@ impl Selection {
             view.context().udf(TEMPLATE_ID).ok().as_ref(),
         )
     }
+}
+
+/// The rows of `table` for which all conditions hold.
+pub(crate) fn matching(
+    table: DataFrame,
+    conditions: impl IntoIterator<Item = Expr>,
+) -> Result<DataFrame, QueryError> {
+    Ok(match conditions.into_iter().reduce(Expr::and) {
+        Some(condition) => table.filter(condition)?,
+        None => table,
+    })
+}
+
+/// The number that parameter `name` asks for, from 1 to `most`, or the default.
+pub(crate) fn number<T: Display + PartialOrd + From<u8>>(
+    name: &'static str,
+    asked: Option<T>,
+    default: T,
+    most: T,
+) -> Result<T, QueryError> {
+    let number = asked.unwrap_or(default);
+    if number < T::from(1) || number > most {
+        return Err(QueryError::parameter(name, format!("expected 1 to {most}, found {number}")));
+    }
+    Ok(number)
 }
 
 impl TimeRange {

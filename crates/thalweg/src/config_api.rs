@@ -29,15 +29,15 @@ pub(crate) struct ConfigInForce {
     version: &'static str,
     /// Directory for the log and the tables.
     data_dir: String,
-    /// Settings that the file, the environment and flags made, as one document; all others have
-    /// their defaults (`thalweg schema config`). Secrets are masked.
+    /// All settings, as one document. Secrets are masked.
     #[schema(value_type = Object)]
     settings: Value,
 }
 
 /// Routes `/api/v1/config`, to be served behind a gate that asks for the scope `admin`.
 pub(crate) fn router(config: &Config) -> Router {
-    let mut settings = config.made.clone();
+    let schema = schemars::schema_for!(Config).to_value();
+    let mut settings = in_force(Some(&config.made), &schema, &schema["$defs"]).unwrap_or_default();
     mask(&mut settings, false);
     let config = ConfigInForce {
         version: env!("CARGO_PKG_VERSION"),
@@ -61,6 +61,29 @@ async fn config(State(config): State<Arc<ConfigInForce>>) -> Json<ConfigInForce>
     Json(ConfigInForce::clone(&config))
 }
 
+/// Settings as they were made, and defaults where they were not; what is left out is empty.
+/// `schema` describes them; `defs` are the schemas that it names.
+fn in_force(made: Option<&Value>, schema: &Value, defs: &Value) -> Option<Value> {
+    let name = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/"));
+    let shape = name.map_or(schema, |name| &defs[name]);
+    let made = made.or(schema.get("default")).or(shape.get("default"));
+    match (shape["properties"].as_object(), made) {
+        (Some(properties), None | Some(Value::Object(_))) => {
+            let mut members = made.and_then(Value::as_object).cloned().unwrap_or_default();
+            for (name, schema) in properties {
+                let value = in_force(members.get(name), schema, defs);
+                members.extend(value.map(|value| (name.clone(), value)));
+            }
+            Some(Value::Object(members))
+        }
+        (_, Some(Value::Array(elements))) => {
+            let items = &shape["items"];
+            Some(elements.iter().filter_map(|one| in_force(Some(one), items, defs)).collect())
+        }
+        _ => made.cloned(),
+    }
+}
+
 /// Masks the texts below secret settings, other than those that say where a secret is.
 fn mask(value: &mut Value, is_secret: bool) {
     match value {
@@ -80,6 +103,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn settings_that_were_not_made_have_their_defaults() {
+        let made = json!({
+            "query": {"max_rows": 50_000},
+            "views": [{"name": "v", "query": "SELECT 1", "lateness_secs": 60}],
+        });
+        let schema = schemars::schema_for!(Config).to_value();
+        let settings = in_force(Some(&made), &schema, &schema["$defs"]).unwrap();
+        assert_eq!(settings["query"]["max_rows"], 50_000);
+        assert_eq!(settings["query"]["default_timeout_secs"], 30);
+        assert_eq!(settings["listen"]["http"], "127.0.0.1:7070");
+        assert_eq!(settings["views"][0]["lateness_secs"], 60);
+        assert_eq!(settings["views"][0]["idle_secs"], 5);
+        let config: Config = serde_json::from_value(settings).unwrap();
+        assert_eq!(config.query.max_rows, 50_000);
+    }
 
     #[test]
     fn secrets_are_masked_wherever_they_stand_and_their_places_are_not() {

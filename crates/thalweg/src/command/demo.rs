@@ -204,10 +204,7 @@ impl Play {
     /// Sends the events that happened until `now_nanos` and notes that they are acknowledged.
     async fn deliver_events(&mut self, now_nanos: i64) -> anyhow::Result<()> {
         let (mut body, mut numbers) = (String::new(), Vec::new());
-        while let Some(Reverse((time, ..))) = self.pending.peek()
-            && *time <= now_nanos
-            && let Some(Reverse((_, number, line))) = self.pending.pop()
-        {
+        for (_, number, line) in due(&mut self.pending, |(time, ..)| *time <= now_nanos) {
             body.push_str(&line);
             body.push('\n');
             numbers.push(number);
@@ -216,45 +213,31 @@ impl Play {
             return Ok(());
         }
         let (body, format) = (Bytes::from(body), [("format", "ndjson".to_owned())]);
-        loop {
-            match self.client.send_logs(&format, body.clone()).await? {
-                Sent::Done(answer) => {
-                    anyhow::ensure!(
-                        answer.rejected == 0,
-                        "the server rejected simulated events: {:?}",
-                        answer.errors
-                    );
-                    break;
-                }
-                Sent::Busy(_) => tokio::time::sleep(RETRY_WAIT).await,
-            }
-        }
+        let answer =
+            until_done(async || self.client.send_logs(&format, body.clone()).await).await?;
+        anyhow::ensure!(
+            answer.rejected == 0,
+            "the server rejected simulated events: {:?}",
+            answer.errors
+        );
         numbers.into_iter().for_each(|number| self.acknowledged.add(number));
         Ok(())
     }
 
     /// Sends the spans that ended until `now_nanos`.
     async fn deliver_spans(&mut self, now_nanos: i64) -> anyhow::Result<()> {
-        let mut ended = Vec::new();
-        while let Some(Reverse(span)) = self.open_spans.peek()
-            && span.end_nanos <= now_nanos
-            && let Some(Reverse(span)) = self.open_spans.pop()
-        {
-            ended.push(span);
-        }
+        let ended = due(&mut self.open_spans, |span| span.end_nanos <= now_nanos);
         if ended.is_empty() {
             return Ok(());
         }
         let request = otlp::export_request(&ended);
-        loop {
-            match self.client.send_spans(&request).await? {
-                Sent::Done(Exported { partial_success: serde_json::Value::Null }) => return Ok(()),
-                Sent::Done(Exported { partial_success }) => {
-                    anyhow::bail!("the server rejected simulated spans: {partial_success}")
-                }
-                Sent::Busy(_) => tokio::time::sleep(RETRY_WAIT).await,
-            }
-        }
+        let Exported { partial_success } =
+            until_done(async || self.client.send_spans(&request).await).await?;
+        anyhow::ensure!(
+            partial_success.is_null(),
+            "the server rejected simulated spans: {partial_success}"
+        );
+        Ok(())
     }
 
     /// Checks that every acknowledged event can be queried exactly once.
@@ -291,6 +274,25 @@ impl Play {
             &difference.repeated[..repeated.min(10)]
         );
         Ok(ExitCode::FAILURE)
+    }
+}
+
+/// Takes off the heap what is due, the earliest first.
+fn due<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>, is_due: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::new();
+    while heap.peek().is_some_and(|Reverse(first)| is_due(first)) {
+        taken.extend(heap.pop().map(|Reverse(first)| first));
+    }
+    taken
+}
+
+/// Sends again until the server is no longer busy.
+async fn until_done<T>(send: impl AsyncFn() -> anyhow::Result<Sent<T>>) -> anyhow::Result<T> {
+    loop {
+        match send().await? {
+            Sent::Done(answer) => return Ok(answer),
+            Sent::Busy(_) => tokio::time::sleep(RETRY_WAIT).await,
+        }
     }
 }
 

@@ -17,13 +17,19 @@ use ratatui::{
         event::Key, input::TermRead as _, raw::IntoRawMode as _, screen::IntoAlternateScreen as _,
     },
 };
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, timeout},
+};
 
 use self::{
     draw::{Shown, Sort},
     snapshot::Snapshot,
 };
 use crate::{cli::TopArgs, client::Client};
+
+/// Longest wait for the server's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
@@ -56,7 +62,7 @@ async fn follow<W: std::io::Write>(
     loop {
         terminal.draw(|frame| shown.draw(frame))?;
         tokio::select! {
-            _ = ticks.tick(), if !shown.is_paused => match Snapshot::take(client).await {
+            snapshot = next(&mut ticks, client), if !shown.is_paused => match snapshot {
                 Ok(snapshot) => (shown.snapshot, shown.error) = (snapshot, None),
                 // The server may come back: what was known stays on the screen.
                 Err(error) => shown.error = Some(format!("{error:#}")),
@@ -71,6 +77,13 @@ async fn follow<W: std::io::Write>(
             },
         }
     }
+}
+
+/// What the server says at the next tick. Keys are answered meanwhile, which drop this.
+async fn next(ticks: &mut Interval, client: &Client) -> anyhow::Result<Snapshot> {
+    ticks.tick().await;
+    let snapshot = timeout(ANSWER_TIMEOUT, Snapshot::take(client)).await;
+    snapshot.with_context(|| format!("the server gave no answer within {ANSWER_TIMEOUT:?}"))?
 }
 
 /// What is typed, read by a thread that ends with the process.

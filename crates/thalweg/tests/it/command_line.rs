@@ -146,14 +146,10 @@ fn an_interrupted_ingest_goes_on_without_repeating_rows() {
     assert_eq!(counts, ["100000,100000"]);
 }
 
-#[test]
-fn top_draws_services_and_ends_when_told_to() {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &["stream.checkpoint_interval_ms=100"]);
-    let event = r#"{"service":"till","level":"ERROR","message":"no paper"}"#;
-    let (status, answer) = post(&format!("{}/api/v1/logs?format=json", server.http), event);
-    assert_eq!(status, 200, "{answer}");
-    let top = format!("{} top --every 200ms --url {}", binary().display(), server.http);
+/// Runs `thalweg top` against `url` on a terminal of its own, reads what it draws until that
+/// `is_enough`, and presses q. Answers what was drawn.
+fn top(url: &str, is_enough: impl Fn(&str) -> bool) -> String {
+    let top = format!("{} top --every 200ms --url {url}", binary().display());
     // `script` gives it a terminal.
     let mut terminal = Command::new("script")
         .args(["-qec", &format!("stty cols 100 rows 30; {top}"), "/dev/null"])
@@ -163,13 +159,42 @@ fn top_draws_services_and_ends_when_told_to() {
         .unwrap();
     let mut screen = terminal.stdout.take().unwrap();
     let (mut drawn, mut bytes) = (Vec::new(), [0; 4096]);
-    while !text(&drawn).contains("till") {
+    while !is_enough(&text(&drawn)) {
         let read = screen.read(&mut bytes).unwrap();
         assert!(read > 0, "ended early: {}", text(&drawn));
         drawn.extend_from_slice(&bytes[..read]);
     }
     terminal.stdin.take().unwrap().write_all(b"q").unwrap();
     screen.read_to_end(&mut drawn).unwrap();
-    assert!(terminal.wait().unwrap().success(), "{}", text(&drawn));
-    assert!(text(&drawn).contains("\x1b[?1049l"), "the terminal is as it was");
+    let drawn = text(&drawn);
+    assert!(terminal.wait().unwrap().success(), "{drawn}");
+    assert!(drawn.contains("\x1b[?1049l"), "the terminal is as it was");
+    drawn
+}
+
+#[test]
+fn top_draws_services_and_ends_when_told_to() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &["stream.checkpoint_interval_ms=100"]);
+    let event = r#"{"service":"till","level":"ERROR","message":"no paper"}"#;
+    let (status, answer) = post(&format!("{}/api/v1/logs?format=json", server.http), event);
+    assert_eq!(status, 200, "{answer}");
+    top(&server.http, |drawn| drawn.contains("till"));
+}
+
+#[test]
+fn top_ends_when_told_to_while_the_server_does_not_answer() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let connection = silent.accept();
+        asked.send(()).unwrap();
+        // Held open, and never answered.
+        std::thread::park();
+        drop(connection);
+    });
+    let begun = std::time::Instant::now();
+    top(&url, |drawn| drawn.contains("services") && is_asked.recv().is_ok());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(9), "it waited for an answer");
 }
