@@ -20,7 +20,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils opens
 # Chromium, for the tests of the console. Node.js from Debian only where there is none.
 CONSOLE_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: help demo console test test-hostile lint bench fuzz build-deps test-deps
+.PHONY: help demo console test test-optimised lint bench fuzz build-deps test-deps
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -47,8 +47,9 @@ test: test-deps $(PYTHON) console ## Run every test
 	cargo test --workspace --no-fail-fast
 	cd console && npm run --silent check && npm run --silent test && npm run --silent e2e
 
-test-hostile: build-deps ## Attack an optimised server: its speed is judged as well
+test-optimised: test-deps console ## Judge speed too: an optimised server, under attack and showing its pages
 	cargo build --release -p thalweg
+	cd console && THALWEG_OPTIMISED="$(BINARY)" npm run --silent e2e pages
 	THALWEG_OPTIMISED="$(BINARY)" cargo test --workspace --test it hostile
 
 lint: build-deps ## Check format, lints, and that the tree has one of each foundation

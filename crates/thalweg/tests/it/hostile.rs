@@ -22,7 +22,7 @@ const IDLE_CONNECTIONS: usize = 2000;
 const ROUNDS: usize = 4;
 /// Its requests each time.
 const REQUESTS: usize = 150;
-/// How much slower it may become, with an optimised server (`make test-hostile`): a slow one is
+/// How much slower it may become, with an optimised server (`make test-optimised`): a slow one is
 /// busy with an attack for much longer.
 const MAX_SLOWDOWN: f64 = 2.0;
 
