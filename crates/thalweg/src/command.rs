@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod ingest;
+mod log;
 mod query;
 mod schema;
 mod serve;
@@ -25,6 +26,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Query(args) => query::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Alerts(args) => alerts::run(&args),
+        Command::Topics(args) => log::topics(&args),
+        Command::Groups(args) => log::groups(&args),
         Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),

@@ -18,6 +18,8 @@ mod config;
 mod demo;
 mod format_api;
 mod health;
+mod log_api;
+mod node_log;
 mod openapi;
 mod server;
 mod tables;

@@ -11,3 +11,4 @@ mod server;
 mod syslog;
 mod views;
 mod weblog;
+mod writers;
