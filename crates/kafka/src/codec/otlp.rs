@@ -256,7 +256,7 @@ fn id_bytes(id: &str, length: usize) -> Option<Vec<u8>> {
     id.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
-/// The rows of an export request that [`write`] made, as a batch of [`log_schema`].
+/// The rows of an export request that [`write()`] made, as a batch of [`log_schema`].
 ///
 /// # Errors
 /// The bytes are not those of one, in words.
