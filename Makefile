@@ -5,22 +5,31 @@ SHELL := /bin/bash
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 
+# Apache Kafka's jars, and Spark's to read from it.
+export KAFKA_JARS = $(CARGO_TARGET_DIR)/kafka-jars
+export SPARK_KAFKA_JARS = $(CARGO_TARGET_DIR)/spark-kafka-jars
+KAFKA_PACKAGES := openjdk-17-jre-headless maven
+KAFKA_NODES ?= 1
+# Rounds of each fault in the tests; 10 is the full measure.
+export KAFKA_ROUNDS ?= 2
+
 VENV := $(CARGO_TARGET_DIR)/venv
 PYTHON := $(VENV)/bin/python
+LINT_VENV := $(CARGO_TARGET_DIR)/lint-venv
 export CLIENTS_PYTHON = $(PYTHON)
 SPARK_VENV := $(CARGO_TARGET_DIR)/spark-venv
 export SPARK_PYTHON = $(SPARK_VENV)/bin/python
 BINARY := $(CARGO_TARGET_DIR)/release/thalweg
 FUZZ_SECONDS ?= 60
 
-# Needed to build: a C compiler (zstd, aws-lc). Needed to test: clients that users have.
-BUILD_PACKAGES := gcc libc6-dev
+# Needed to build: compilers for C and C++, and make (zstd, aws-lc, librdkafka). Needed to test: clients that users have.
+BUILD_PACKAGES := gcc g++ libc6-dev make
 TEST_PACKAGES := $(BUILD_PACKAGES) postgresql-client python3-venv bsdutils openssl rsyslog rsyslog-elasticsearch chromium
 
 # Chromium, for the tests of the console. Node.js from Debian only where there is none.
 CONSOLE_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
 
-.PHONY: help demo console test test-optimised lint bench fuzz build-deps test-deps
+.PHONY: help demo console test test-kafka test-optimised kafka kafka-jars lint bench fuzz build-deps test-deps
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -52,11 +61,21 @@ test-optimised: test-deps console ## Judge speed too: an optimised server, under
 	cd console && THALWEG_OPTIMISED="$(BINARY)" npm run --silent e2e pages
 	THALWEG_OPTIMISED="$(BINARY)" cargo test --workspace --test it hostile
 
-lint: build-deps ## Check format, lints, and that the tree has one of each foundation
+test-kafka: test-deps kafka-jars $(PYTHON) $(SPARK_KAFKA_JARS) ## Test with Kafka as the log, against real brokers (KAFKA_ROUNDS=10)
+	cargo test --workspace --test kafka -- --test-threads 1
+	@scripts/debian-packages libssl-dev pkg-config
+	cargo test --package thalweg-kafka --features tls --test kafka -- security
+
+kafka: build-deps kafka-jars ## Run Apache Kafka on this machine (KAFKA_NODES=3 for three brokers)
+	cargo run --package thalweg-kafka-broker -- --nodes $(KAFKA_NODES)
+
+lint: build-deps $(LINT_VENV)/bin/python ## Check format, lints, that the tree has one of each foundation, and the chart
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --test kafka -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 	scripts/one-of-each
+	$(LINT_VENV)/bin/python scripts/check-chart
 
 bench: test-deps $(PYTHON) $(SPARK_PYTHON) ## Measure, beside peers and physical limits, in one run
 	cargo build --release -p thalweg
@@ -74,6 +93,16 @@ build-deps:
 test-deps:
 	@scripts/debian-packages $(TEST_PACKAGES)
 
+kafka-jars: $(KAFKA_JARS)
+
+$(KAFKA_JARS): crates/kafka-broker/pom.xml
+$(SPARK_KAFKA_JARS): clients/spark/pom.xml
+$(KAFKA_JARS) $(SPARK_KAFKA_JARS):
+	@scripts/debian-packages $(KAFKA_PACKAGES)
+	rm -rf $@
+	mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$@
+	@touch $@
+
 # A Python environment with the packages that the prerequisite lists.
 define virtual-environment
 	@scripts/debian-packages python3-venv
@@ -81,6 +110,10 @@ define virtual-environment
 	$(@D)/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 endef
+
+# What checks the chart.
+$(LINT_VENV)/bin/python: scripts/requirements.txt
+	$(virtual-environment)
 
 # Users' own clients, for the tests that speak to us through them.
 $(PYTHON): clients/requirements.txt

@@ -73,7 +73,9 @@ impl IngestError {
         match self {
             Self::Overloaded(_) | Self::TwinFailed => Some(Duration::from_secs(1)),
             Self::Log(LogError::StorageFull(_)) => Some(Duration::from_secs(30)),
-            Self::Log(LogError::Unavailable { .. }) => Some(Duration::from_secs(1)),
+            Self::Log(LogError::Unavailable { .. } | LogError::Overloaded { .. }) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -96,6 +98,13 @@ impl IngestError {
             }
             Self::Log(LogError::Unavailable { .. }) => {
                 ("log_unavailable", Http::SERVICE_UNAVAILABLE, Code::Unavailable)
+            }
+            Self::Log(LogError::Overloaded { .. }) => {
+                ("log_overloaded", Http::TOO_MANY_REQUESTS, Code::ResourceExhausted)
+            }
+            // Such as a message that the broker finds too large: sending it again would not help.
+            Self::Log(LogError::Rejected { .. }) => {
+                ("log_rejected", Http::UNPROCESSABLE_ENTITY, Code::InvalidArgument)
             }
             Self::Log(_) => ("log_failed", Http::INTERNAL_SERVER_ERROR, Code::Internal),
             Self::NoGate(_) | Self::Internal => {

@@ -299,7 +299,9 @@ fn refuse(error: &IngestError) -> Response {
         IngestError::Overloaded(_)
         | IngestError::TooSlow(_)
         | IngestError::TwinFailed
-        | IngestError::Log(LogError::StorageFull(_) | LogError::Unavailable { .. }) => Code::Busy,
+        | IngestError::Log(
+            LogError::StorageFull(_) | LogError::Unavailable { .. } | LogError::Overloaded { .. },
+        ) => Code::Busy,
         IngestError::Log(_) | IngestError::NoGate(_) | IngestError::Internal => Code::InternalError,
         IngestError::Unreadable(_) | IngestError::TooLarge { .. } | IngestError::Unsupported(_) => {
             Code::InvalidDataFormat

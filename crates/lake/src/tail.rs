@@ -88,7 +88,9 @@ async fn step(
 ) -> Result<(Vec<RecordBatch>, Option<Range>), LogError> {
     let at_most = bytes.map_or(READ_BYTES, |bytes| bytes.min(READ_BYTES));
     let entries = table.log.read(at.clone(), from, at_most).await?;
+    // Where one entry ends and the next begins may differ from one read to the next.
     let entries = entries.into_iter().take_while(|entry| entry.offset < end);
+    let entries = entries.map(|entry| entry.before(end));
     let (mut batches, mut next) = (vec![], from);
     for entry in entries {
         // The writer passes over rows that do not fit, too, and says so.

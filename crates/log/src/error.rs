@@ -37,6 +37,14 @@ pub enum LogError {
         /// Why.
         reason: String,
     },
+    /// As much waits to be stored as may wait; senders have to slow down.
+    #[error("{at} has as much waiting as it may: {reason}")]
+    Overloaded {
+        /// Where.
+        at: TopicPartition,
+        /// Which limit is reached, and what to do.
+        reason: String,
+    },
     /// The batch cannot be stored, now or later.
     #[error("{at} cannot store the batch: {reason}")]
     Rejected {

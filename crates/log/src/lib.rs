@@ -53,6 +53,7 @@ mod retention;
 mod scan;
 mod segment;
 mod tail_cache;
+mod topics;
 mod types;
 mod writer;
 
@@ -61,6 +62,7 @@ pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
 pub use recovery::{Cut, Loss, RecoveryReport};
 pub use replace::replace_file;
+pub use topics::Topics;
 pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
 
 use arrow::array::RecordBatch;
@@ -83,8 +85,8 @@ pub trait Log: Send + Sync + 'static {
     /// An empty batch is a barrier: it resolves when everything queued before it is durable.
     ///
     /// # Errors
-    /// [`LogError::StorageFull`] and [`LogError::Unavailable`] are worth a retry later,
-    /// [`LogError::Rejected`] is not.
+    /// [`LogError::StorageFull`], [`LogError::Unavailable`] and [`LogError::Overloaded`] are worth
+    /// a retry later, [`LogError::Rejected`] is not.
     fn append(&self, at: TopicPartition, batch: RecordBatch) -> BoxFuture<'_, Result<Appended>>;
 
     /// Durable entries from the first one that ends after `from`, up to about `max_bytes` of

@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Alerts(AlertsArgs),
     /// Watch services and alerts on the terminal
     Top(TopArgs),
+    /// Show the topics of the log, by partition
+    Topics(LogArgs),
+    /// Show how far consumer groups have read the log, and how far they lag behind
+    Groups(LogArgs),
     /// Create, list and revoke tokens, with which clients prove who they are
     #[command(subcommand)]
     Token(TokenCommand),
@@ -112,6 +116,15 @@ pub(crate) struct DemoArgs {
     /// Seed of the simulation
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How to print the rows
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod ingest;
+mod log;
 mod query;
 mod schema;
 mod serve;
@@ -27,6 +28,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => tail::run(&args),
         Command::Alerts(args) => alerts::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Topics(args) => log::topics(&args),
+        Command::Groups(args) => log::groups(&args),
         Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),

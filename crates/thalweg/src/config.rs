@@ -12,7 +12,7 @@ use serde_json::Value;
 use thalweg_alert::AlertsConfig;
 use thalweg_edge::{EdgeConfig, TlsFiles};
 
-use crate::cli::ConfigArgs;
+use crate::{cli::ConfigArgs, node_log::LogSettings};
 
 /// File read when none is named.
 const DEFAULT_FILE: &str = "thalweg.yaml";
@@ -29,7 +29,8 @@ const MAX_MISTAKES: usize = 20;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Directory for the log (`log/`) and the tables (`lake/`); made if it is missing.
+    /// Directory for the log (`log/`, with Kafka `spool/`) and the tables (`lake/`); made if it is
+    /// missing.
     pub(crate) data_dir: PathBuf,
     /// Addresses to listen on.
     pub(crate) listen: Listen,
@@ -38,7 +39,7 @@ pub(crate) struct Config {
     /// What clients may hold open, and for how long.
     pub(crate) limits: EdgeConfig,
     /// The durable log.
-    pub(crate) log: thalweg_log::LogConfig,
+    pub(crate) log: LogSettings,
     /// Taking in events.
     pub(crate) ingest: thalweg_ingest::IngestConfig,
     /// Line formats by name, besides the built-in ones.
@@ -237,6 +238,9 @@ impl Config {
         thalweg_ingest::decode::Formats::new(&config.ingest.formats)
             .with_context(|| name.display().to_string())?;
         config.alerts().validate().with_context(|| name.display().to_string())?;
+        if let Some(kafka) = &config.log.kafka {
+            kafka.validate().with_context(|| name.display().to_string())?;
+        }
         Ok(config)
     }
 }

@@ -20,6 +20,8 @@ mod demo;
 mod format_api;
 mod health;
 mod identity_api;
+mod log_api;
+mod node_log;
 mod openapi;
 mod server;
 mod tables;

@@ -12,7 +12,7 @@ use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
 use thalweg_ingest::{Ingest, syslog::Syslog};
 use thalweg_lake::LakeTable;
-use thalweg_log::{EmbeddedLog, Log, LogConfig, TopicConfig};
+use thalweg_log::{Log, Topics};
 use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
 use thalweg_stream::{Stream, TemplateTable, Templates};
 use tokio::{
@@ -25,7 +25,7 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    config_api, format_api, health, identity_api, openapi, tables,
+    config_api, format_api, health, identity_api, log_api, openapi, tables,
     views::NodeViews,
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Addresses {
 /// A running node.
 pub(crate) struct Server {
     addresses: Addresses,
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Topics>,
     tables: Vec<Arc<LakeTable>>,
     query: Arc<QueryEngine>,
     views: Arc<NodeViews>,
@@ -84,11 +84,7 @@ impl Server {
             postgres: postgres.local_addr()?,
         };
 
-        let log_config = log_config(config);
-        let (log, recovery) =
-            tokio::task::spawn_blocking(|| EmbeddedLog::open(log_config)).await??;
-        tracing::info!(?recovery, "log opened");
-        let log = Arc::new(log);
+        let log = config.log.open(&config.data_dir).await?;
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
@@ -117,7 +113,9 @@ impl Server {
             alerts: alerts.clone(),
             metrics,
         };
-        let routes = http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, health);
+        let of_log = log_api::router(log.clone());
+        let routes =
+            http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, of_log, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
@@ -187,19 +185,6 @@ impl Server {
     }
 }
 
-/// The log of a node: its topics, with what the operator says of them.
-fn log_config(config: &Config) -> LogConfig {
-    let topics = tables::all().into_iter().flat_map(|table| table.topics).map(|name| {
-        let configured = config.log.topics.iter().find(|topic| topic.name == name);
-        configured.cloned().unwrap_or_else(|| TopicConfig::new(name, 1))
-    });
-    LogConfig {
-        directory: config.data_dir.join("log"),
-        topics: topics.collect(),
-        ..config.log.clone()
-    }
-}
-
 /// Raises the limit of open files as far as it may be raised, and says so if that is not enough.
 fn allow_open_files(connections: usize) {
     let mut limit = getrlimit(Resource::Nofile);
@@ -230,6 +215,7 @@ fn http_routes(
     ingest: &Arc<Ingest>,
     query: &Arc<QueryEngine>,
     alerts: &Arc<Alerts>,
+    of_log: axum::Router,
     health: health::Health,
 ) -> axum::Router {
     let sending =
@@ -244,6 +230,8 @@ fn http_routes(
         .merge(gate.protect(asking, Some(Scope::Query)))
         .merge(gate.protect(config_api::router(config), Some(Scope::Admin)))
         .merge(gate.protect(identity_api::router(), None))
+        // Names and sizes of all topics tell of services that a token may be limited from.
+        .merge(gate.protect(of_log, Some(Scope::Admin)))
         .merge(metrics)
         .merge(health::router(health))
         .merge(openapi::router())

@@ -3,12 +3,12 @@
 mod created;
 mod history;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
-use thalweg_log::{EmbeddedLog, TopicConfig};
+use thalweg_log::{TopicConfig, Topics};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
 use thalweg_stream::{Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
 use tokio::sync::Mutex;
@@ -19,10 +19,13 @@ use crate::config::Config;
 /// Rows of views are few: their tables commit at most this often.
 const FLUSH_INTERVAL_MS: u64 = 60_000;
 
+/// Longest that a stop waits for views.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The views of a node.
 pub(crate) struct NodeViews {
     views: Views,
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn Topics>,
     lake_dir: PathBuf,
     lake: LakeConfig,
     query: Arc<QueryEngine>,
@@ -38,7 +41,7 @@ impl NodeViews {
     /// `spans`.
     pub(crate) async fn start(
         config: &Config,
-        log: Arc<EmbeddedLog>,
+        log: Arc<dyn Topics>,
         sources: &[Arc<LakeTable>],
         templates: &Arc<Templates>,
         query: Arc<QueryEngine>,
@@ -79,7 +82,8 @@ impl NodeViews {
                 tracing::error!(view = %name, "a view that was created by statement: {error:#}");
             }
         }
-        node.release_others();
+        let (others, topics) = (node.clone(), node.views.topics());
+        blocking(move || others.release_others(&topics)).await?;
         let statements: Arc<dyn ViewStatements> = node.clone();
         node.query.set_view_statements(Arc::downgrade(&statements));
         Ok(node)
@@ -87,7 +91,11 @@ impl NodeViews {
 
     /// Makes a last checkpoint of each view, and closes their tables.
     pub(crate) async fn stop(&self) {
-        self.views.shutdown().await;
+        // A view waits for the log to take its rows; without, it goes on as after a crash.
+        let shutdown = tokio::time::timeout(STOP_TIMEOUT, self.views.shutdown());
+        if shutdown.await.is_err() {
+            tracing::warn!("views still wait for the log; their next start delivers what is left");
+        }
         for table in self.tables.lock().await.values() {
             table.shutdown().await;
         }
@@ -107,8 +115,10 @@ impl NodeViews {
         anyhow::ensure!(!self.query.has_table(&name), "there is a table `{name}` already");
         let planned = self.views.plan(view).await?;
         let topic = planned.topic();
-        self.log.create_topic(&TopicConfig::new(topic.as_str(), 1))?;
         let schema = planned.schema().clone();
+        let (log, config) = (self.log.clone(), TopicConfig::new(topic.as_str(), 1));
+        let columns = schema.clone();
+        blocking(move || log.create_topic(&config, columns)).await??;
         let spec = TableSpec::of_topic(&topic, schema, planned.time_column());
         let directory = self.lake_dir.join(&topic);
         let table = LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?;
@@ -131,8 +141,12 @@ impl NodeViews {
         if let Some(table) = tables.remove(name) {
             table.shutdown().await;
             let topic = table.name().to_owned();
-            self.log.forget_group(&thalweg_stream::consumer_group(&topic))?;
-            self.log.remove_topic(&topic)?;
+            let log = self.log.clone();
+            blocking(move || {
+                log.forget_group(&thalweg_stream::consumer_group(&topic))?;
+                log.remove_topic(&topic)
+            })
+            .await??;
             std::fs::remove_dir_all(table.path())
                 .with_context(|| format!("removing {}", table.path().display()))?;
         }
@@ -141,8 +155,7 @@ impl NodeViews {
 
     /// Lets the log forget about views that are not there any more, which would hold it back, and
     /// removes their topics. Their tables stay on disk.
-    fn release_others(&self) {
-        let topics: Vec<String> = self.views.topics();
+    fn release_others(&self, topics: &[String]) {
         for group in self.log.groups() {
             let of_view = group.strip_prefix("stream/");
             if of_view.is_some_and(|topic| !topics.iter().any(|known| known == topic))
@@ -151,8 +164,8 @@ impl NodeViews {
                 tracing::warn!(%group, %error, "the log keeps what a former view has not read");
             }
         }
-        let on_disk = self.log.topics_on_disk().unwrap_or_default();
-        for topic in on_disk.iter().filter(|topic| topic.starts_with("view.")) {
+        let all = self.log.topics().unwrap_or_default();
+        for topic in all.iter().filter(|topic| topic.starts_with("view.")) {
             if !topics.contains(topic) {
                 let table = self.lake_dir.join(topic);
                 tracing::info!(topic, table = %table.display(), "a former view's table is left");
@@ -203,6 +216,13 @@ impl NodeViews {
              change it there"
         ))
     }
+}
+
+/// Runs what waits for a disk or a broker where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await?)
 }
 
 /// The view that a statement defines.

@@ -116,10 +116,14 @@ async fn failures_of_the_log_have_a_status_each_and_say_when_to_retry() {
     let server = Server::start(log.clone()).await;
     let at = || TopicPartition::new("logs.routine", 0);
     let unavailable = LogError::Unavailable { at: at(), reason: "leader is away".into() };
+    let overloaded = LogError::Overloaded { at: at(), reason: "the spool is full".into() };
+    let rejected = LogError::Rejected { at: at(), reason: "the broker refuses it".into() };
     let corrupt = LogError::Corrupt { place: "segment".into(), reason: "checksum".into() };
     for (error, status, retry_after) in [
         (LogError::StorageFull(at()), 503, Some("30")),
         (unavailable, 503, Some("1")),
+        (overloaded, 429, Some("1")),
+        (rejected, 422, None),
         (corrupt, 500, None),
     ] {
         log.fail("logs.routine", error.clone());

@@ -32,11 +32,50 @@ fn check_points_at_the_line_and_column_of_each_mistake() {
     {
         assert!(errors.contains(part), "`{part}` is not in {errors}");
     }
-    for example in ["weblog.yaml", "thalweg.yaml"] {
-        let path = format!("../../examples/{example}");
+    for example in ["examples/weblog.yaml", "examples/thalweg.yaml", "deploy/thalweg.yaml"] {
+        let path = format!("../../{example}");
         let output = thalweg().arg("check").arg(path).output().unwrap();
         assert!(output.status.success(), "{example}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn check_points_at_mistakes_in_the_settings_of_kafka() {
+    let check = |settings: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+        let output = thalweg().arg("check").arg(file.path()).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, errors) = check("log:\n  kafka:\n    brokers: [kafka]\n    encodin: json\n");
+    assert_eq!(code, Some(1));
+    for part in ["line 3", "a broker's address such as kafka-1:9092", "line 4", "encodin"] {
+        assert!(errors.contains(part), "`{part}` is not in {errors}");
+    }
+    let (code, errors) = check("log:\n  kafka:\n    brokers: []\n");
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("log.kafka: brokers: expected one `host:port` or more"), "{errors}");
+    let good = "log:\n  kafka:\n    brokers: [kafka-1:9092]\n    encoding: json\n";
+    assert_eq!(check(good), (Some(0), String::new()));
+}
+
+#[test]
+fn topics_and_the_lag_of_groups_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &["lake.flush_interval_ms=100"]);
+    let event = r#"{"service":"a","message":"m"}"#;
+    assert_eq!(post(&format!("{}/api/v1/logs", server.http), event).0, 200);
+    let csv = |command| text(&server.run([command, "--output", "csv"]).stdout);
+    let topics = csv("topics");
+    assert!(topics.starts_with("topic,partition,start,end\n"), "{topics}");
+    assert!(topics.contains("\nlogs.routine,0,0,1\n"), "{topics}");
+    let is_read = || csv("groups").contains("\nlake/logs,logs.routine,0,1,1,0\n");
+    let began = std::time::Instant::now();
+    while !is_read() {
+        assert!(began.elapsed().as_secs() < 30, "{}", csv("groups"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    server.stop();
 }
 
 #[test]

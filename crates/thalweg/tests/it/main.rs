@@ -12,3 +12,4 @@ mod server;
 mod syslog;
 mod views;
 mod weblog;
+mod writers;

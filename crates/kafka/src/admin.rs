@@ -1,0 +1,185 @@
+//! Topics made and removed in Kafka. Everything here blocks.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    admin::{
+        AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
+    client::Client,
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
+};
+use thalweg_log::{LogError, Result, RetentionConfig, TopicConfig};
+use tokio::runtime::Handle;
+
+use crate::{
+    client::{ASK_TIMEOUT, Reports, client_config, wrong_settings},
+    config::KafkaConfig,
+};
+
+/// Pause between looks for brokers, or for leaders of new partitions.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A topic's setting of how large a batch of messages may be.
+const BATCH_LIMIT: &str = "max.message.bytes";
+/// Milliseconds of a second.
+const MILLIS: u64 = 1000;
+
+/// Changes topics.
+pub(crate) struct Admin {
+    client: AdminClient<Reports>,
+    replication: i32,
+    runtime: Handle,
+}
+
+impl Admin {
+    /// # Errors
+    /// [`LogError::Config`].
+    pub(crate) fn new(config: &KafkaConfig, runtime: Handle) -> Result<Self> {
+        let client = client_config(config, &[]).map_err(|error| wrong_settings(&error))?;
+        let client =
+            rdkafka::config::FromClientConfigAndContext::from_config_and_context(&client, Reports);
+        let client = client.map_err(|error: KafkaError| wrong_settings(&error))?;
+        Ok(Self { client, replication: config.replication.into(), runtime })
+    }
+
+    fn ask(&self) -> &Client<Reports> {
+        self.client.inner()
+    }
+
+    /// Waits until a broker answers, for `patience` at most.
+    ///
+    /// # Errors
+    /// [`LogError::Config`] that says what to look at.
+    pub(crate) fn await_brokers(&self, brokers: &str, patience: Duration) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.ask().fetch_metadata(None, LOOK_AGAIN * 4) {
+                Ok(_) => return Ok(()),
+                Err(error) if began.elapsed() >= patience => {
+                    return Err(LogError::Config(format!(
+                        "log.kafka.brokers: no answer from {brokers} within {patience:?} \
+                         ({error}); start Kafka, or correct the addresses, `tls` and `sasl`"
+                    )));
+                }
+                Err(error) => tracing::info!(%error, "waiting for Kafka at {brokers}"),
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Makes sure that there is a topic with the partitions of `topic`; answers how many it has.
+    ///
+    /// # Errors
+    /// [`LogError::Config`] with the broker's reason.
+    pub(crate) fn ensure(&self, topic: &TopicConfig, retention: &RetentionConfig) -> Result<u32> {
+        let wanted = topic.partitions;
+        let partitions = i32::try_from(wanted).unwrap_or(i32::MAX);
+        let age_millis = retention.age_secs.saturating_mul(MILLIS).to_string();
+        let bytes = i64::try_from(retention.partition_bytes).unwrap_or(i64::MAX).to_string();
+        let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(self.replication))
+            .set("retention.ms", &age_millis)
+            .set("retention.bytes", &bytes);
+        let options = AdminOptions::new().operation_timeout(Some(ASK_TIMEOUT));
+        let refused = |reason: String| {
+            LogError::Config(format!("topic `{}` cannot be made in Kafka: {reason}", topic.name))
+        };
+        let made = self.runtime.block_on(self.client.create_topics([&new], &options));
+        match made.map_err(|error| refused(error.to_string()))?.pop() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => {}
+            Some(Err((_, code))) => return Err(refused(code.to_string())),
+        }
+        let found = self.await_leaders(&topic.name, 1)?;
+        if found >= wanted {
+            return Ok(found);
+        }
+        let more = NewPartitions::new(&topic.name, wanted as usize);
+        let raised = self.runtime.block_on(self.client.create_partitions([&more], &options));
+        if let Some(Err((_, code))) = raised.map_err(|error| refused(error.to_string()))?.pop() {
+            return Err(refused(code.to_string()));
+        }
+        self.await_leaders(&topic.name, wanted)
+    }
+
+    /// The smallest of the topics' limits of what is sent at once; `None` when brokers do not tell.
+    pub(crate) fn batch_limit(&self, topics: &[String]) -> Option<usize> {
+        let topics = topics.iter().map(|topic| ResourceSpecifier::Topic(topic));
+        let topics: Vec<ResourceSpecifier<'_>> = topics.collect();
+        let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+        let asked = self.client.describe_configs(&topics, &options);
+        let limits = match self.runtime.block_on(asked) {
+            Ok(limits) => limits,
+            Err(error) => {
+                tracing::info!(%error, "brokers do not tell how large messages may be");
+                return None;
+            }
+        };
+        let limits = limits.into_iter().filter_map(|topic| {
+            topic.ok()?.get(BATCH_LIMIT)?.value.as_ref()?.parse::<usize>().ok()
+        });
+        limits.min()
+    }
+
+    /// Waits until all partitions of `topic`, at least so many, have a leader; answers how many
+    /// they are.
+    fn await_leaders(&self, topic: &str, at_least: u32) -> Result<u32> {
+        let began = Instant::now();
+        loop {
+            let metadata = self.ask().fetch_metadata(Some(topic), ASK_TIMEOUT);
+            let led = metadata.as_ref().ok().and_then(|metadata| led_partitions(metadata, topic));
+            if let Some(partitions) = led.filter(|found| *found >= at_least) {
+                return Ok(partitions);
+            }
+            if began.elapsed() >= ASK_TIMEOUT {
+                return Err(LogError::Config(format!(
+                    "topic `{topic}` has no leader in Kafka; are all its brokers running?"
+                )));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// # Errors
+    /// [`LogError::UnknownTopic`]; [`LogError::Config`] with the broker's reason.
+    pub(crate) fn remove(&self, topic: &str) -> Result<()> {
+        let options = AdminOptions::new().operation_timeout(Some(ASK_TIMEOUT));
+        let failed = |reason: String| {
+            LogError::Config(format!("topic `{topic}` cannot be removed from Kafka: {reason}"))
+        };
+        let removed = self.runtime.block_on(self.client.delete_topics(&[topic], &options));
+        match removed.map_err(|error| failed(error.to_string()))?.pop() {
+            Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => {
+                Err(LogError::UnknownTopic(topic.to_owned()))
+            }
+            Some(Err((_, code))) => Err(failed(code.to_string())),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// [`LogError::Config`] with the broker's reason.
+    pub(crate) fn forget_group(&self, group: &str) -> Result<()> {
+        let options = AdminOptions::new().operation_timeout(Some(ASK_TIMEOUT));
+        let failed = |reason: String| {
+            LogError::Config(format!("group `{group}` cannot be removed from Kafka: {reason}"))
+        };
+        let removed = self.runtime.block_on(self.client.delete_groups(&[group], &options));
+        match removed.map_err(|error| failed(error.to_string()))?.pop() {
+            Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((_, code))) => Err(failed(code.to_string())),
+        }
+    }
+}
+
+/// Number of partitions of `topic`, if all have a leader.
+fn led_partitions(metadata: &Metadata, topic: &str) -> Option<u32> {
+    let topic = metadata.topics().iter().find(|found| found.name() == topic)?;
+    let partitions = topic.partitions();
+    let is_led = topic.error().is_none()
+        && !partitions.is_empty()
+        && partitions.iter().all(|partition| partition.leader() >= 0);
+    is_led.then_some(u32::try_from(partitions.len()).ok()?)
+}

@@ -1,0 +1,86 @@
+//! Kafka as the log: a [`thalweg_log::Log`] in topics of Apache Kafka, with a spool on this
+//! machine's disk for the time that brokers are away.
+//!
+//! ```text
+//!           encode          number           idempotent, acks=all
+//! append ─▶ LaneHandle ───▶ Lane ──────────▶ Producer ──▶ Kafka ──┬──▶ Follower ─▶ Partition ─▶ read, tail
+//!                            │  ▲                                 └──▶ Readers (what is older) ─▶ read
+//!                            ▼  │ when brokers are back
+//!                            Spool
+//! ```
+//!
+//! # An acknowledged event is durable
+//!
+//! An append is answered when all in-sync replicas have its messages. Brokers that do not
+//! acknowledge it within [`KafkaConfig::acknowledge_within_ms`] get no more time: its rows are
+//! written to the spool, an embedded log, and the append is answered when they are synced to disk.
+//! While anything waits in the spool, all rows of that partition go through it, so that they keep
+//! their order. Writing everything to the spool first would be simpler, but an acknowledged event
+//! would live on one disk only until it is forwarded, also while Kafka is well.
+//!
+//! # It is in Kafka exactly once
+//!
+//! What was spooled because its acknowledgement was late may have arrived all the same.
+//!
+//! - As long as the process lives, librdkafka finds out: it sends on, idempotently and without a
+//!   time limit, and rows in its hands are not sent from the spool.
+//! - After a crash, and when librdkafka gives up for good, Kafka is looked into. Rows are numbered by
+//!   process and partition; each message carries the number of its first row (header
+//!   `thalweg.stamp`), and so does each row of the spool, with the end that the partition had in
+//!   Kafka before the row may have been sent. From the least such end on, the messages are read, and
+//!   only rows above the highest number found are sent. Messages of one process arrive in order, so
+//!   the highest tells about all.
+//! - Requests of a killed process may still lie in a broker's socket, unread, while the broker is
+//!   paused. It reads them when it goes on, at once; so the look begins two seconds after the broker
+//!   has answered us (`arrivals.rs`). A broker that takes longer for requests that it has in hand
+//!   would let a row appear twice: Kafka fences them for transactional producers only, whose commits
+//!   would cost every append some milliseconds. The stamps of both messages are equal then, so that
+//!   whoever reads can tell.
+//!
+//! Rows whose writers keep them until they are acknowledged, and look in the topic for what has
+//! arrived after a crash, as views do, must not be acknowledged from the spool, where they would not
+//! find them: their topics have none ([`Topic::may_spool`]), and their appends wait for Kafka.
+//!
+//! # Results say what they cover
+//!
+//! Tables and views keep the offsets that they cover with their results, and go on from there.
+//! Offsets of consumer groups are told to Kafka for those who look there. A start waits for brokers,
+//! because nothing is known of a partition without them, and forwards what is in the spool first.
+//!
+//! # Messages
+//!
+//! Events are OTLP export requests, a batch a message, or JSON objects with the columns of the table,
+//! one a message ([`Encoding`]); rows of other topics are JSON objects. What is read equals what was
+//! written, down to the text of a number (`codec/properties.rs`). Offsets may have gaps, and a message
+//! many rows: [`thalweg_log::Entry`] says what that means for its offsets. Messages of others are read as
+//! what they seem to be, and what cannot be read goes to the topic of rejected records.
+//!
+//! # TLS
+//!
+//! librdkafka knows TLS and SCRAM through OpenSSL only. That is a second TLS stack besides rustls, so
+//! the crate's feature `tls` is off by default; without it, settings that need it are refused.
+
+mod admin;
+mod arrivals;
+mod client;
+mod codec;
+mod config;
+mod follower;
+mod groups;
+mod kafka_log;
+mod lane;
+mod lane_handle;
+mod message;
+mod meters;
+mod opened;
+mod partition;
+mod producer;
+mod readers;
+mod rejects;
+mod spool;
+mod stamp;
+
+pub use config::{
+    Broker, ConfigError, Encoding, KafkaConfig, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
+};
+pub use kafka_log::{KafkaLog, Topic};

@@ -1,0 +1,23 @@
+//! What the Kafka log tells of itself in metrics.
+
+use thalweg_log::TopicPartition;
+
+/// Rows that wait in the spool, and for how long the oldest of them has.
+pub(crate) fn waiting(at: &TopicPartition, rows: u64, age_millis: i64) {
+    metrics::gauge!("thalweg_kafka_spool_rows", &labels(at)).set(rows as f64);
+    metrics::gauge!("thalweg_kafka_spool_age_seconds", &labels(at)).set(age_millis as f64 / 1e3);
+}
+
+/// Rows that a broker has refused for good.
+pub(crate) fn refused(at: &TopicPartition, rows: usize) {
+    metrics::counter!("thalweg_kafka_refused_rows_total", &labels(at)).increment(rows as u64);
+}
+
+/// Messages, or records in them, that no row could be made of.
+pub(crate) fn damaged(at: &TopicPartition, records: usize) {
+    metrics::counter!("thalweg_kafka_damaged_records_total", &labels(at)).increment(records as u64);
+}
+
+fn labels(at: &TopicPartition) -> [(&'static str, String); 2] {
+    [("topic", at.topic.to_string()), ("partition", at.partition.to_string())]
+}

@@ -1,0 +1,58 @@
+//! Rows for the topic of rejected records.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arrow::array::RecordBatch;
+use thalweg_event::{Fault, RejectedBatchBuilder};
+use thalweg_log::{LogError, TopicPartition};
+
+use crate::{codec::to_json, lane_handle::LaneHandle, meters};
+
+/// Name of rows that a broker refused among the formats in table `rejected`.
+const FORMAT: &str = "kafka";
+/// Pause after an append that may succeed later.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Stores what cannot be stored where it belongs; without a topic for it, says so only.
+#[derive(Clone)]
+pub(crate) struct Rejects(pub(crate) Option<LaneHandle>);
+
+impl Rejects {
+    /// Stores rows of `at` that a broker has refused for good, which had been acknowledged.
+    pub(crate) async fn refused(&self, at: &TopicPartition, rows: &RecordBatch, reason: &str) {
+        meters::refused(at, rows.num_rows());
+        let mut rejected = RejectedBatchBuilder::default();
+        let fault = Fault(format!("{at}: the broker refuses it: {reason}"));
+        match to_json(rows) {
+            Ok(objects) => objects.iter().enumerate().for_each(|(index, object)| {
+                rejected.push(FORMAT, index, &fault, object);
+            }),
+            Err(error) => tracing::error!(%at, %error, "refused rows cannot be written as JSON"),
+        }
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX);
+        self.store(at, rejected.finish(now, None)).await;
+    }
+
+    /// Stores rows of the schema of rejected records; resolves when they are durable.
+    pub(crate) async fn store(&self, at: &TopicPartition, rejected: RecordBatch) {
+        let rows = rejected.num_rows();
+        let Some(lane) = &self.0 else {
+            tracing::error!(%at, rows, "there is no topic for records that are refused");
+            return;
+        };
+        loop {
+            match lane.append(rejected.clone()).await {
+                Ok(_) => return,
+                Err(error @ (LogError::Rejected { .. } | LogError::Config(_))) => {
+                    tracing::error!(%at, rows, %error, "records are lost that nobody takes");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%at, rows, %error, "rejected records wait");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What an operator sees of the log, and what senders see of a full spool.
+
+use std::time::{Duration, Instant};
+
+use thalweg_kafka_broker::{Cluster, Options};
+
+use crate::{
+    log_in,
+    server::{Server, get, post},
+};
+
+/// Longest that something may take to be seen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn csv(server: &Server, command: &str) -> String {
+    let output = server.run([command, "--output", "csv"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn topics_and_the_lag_of_groups_are_shown() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_in(&cluster, "json");
+    let settings = [log.as_str(), "lake.flush_interval_ms=200"];
+    let server = Server::start(directory.path(), &settings);
+    let events = "{\"service\":\"a\",\"message\":\"1\"}\n{\"service\":\"a\",\"message\":\"2\"}\n";
+    let (status, answer) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), events);
+    assert_eq!(status, 200, "{answer}");
+    let topics = csv(&server, "topics");
+    assert!(topics.starts_with("topic,partition,start,end\n"), "{topics}");
+    assert!(topics.contains("\nlogs.routine,0,0,2\n"), "{topics}");
+    eventually("the table's group has read both events", || {
+        csv(&server, "groups").contains("\nlake/logs,logs.routine,0,2,2,0\n")
+    });
+    server.stop();
+}
+
+/// Value of a metric, summed over its labels.
+fn metric(server: &Server, name: &str) -> f64 {
+    let metrics = get(&format!("{}/metrics", server.http));
+    let lines = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[test]
+fn a_full_spool_is_429_to_senders_and_empties_when_the_broker_is_back() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_in(&cluster, "otlp_proto").replace('}', ", spool: {limit_bytes: 20000}}");
+    let server = Server::start(directory.path(), &[&log]);
+    let url = format!("{}/api/v1/logs?format=ndjson", server.http);
+    let event = |number: usize| {
+        format!(r#"{{"service":"a","message":"{}","event_id":"{number}"}}"#, "x".repeat(1000))
+    };
+    cluster.pause(0).unwrap();
+    let (mut accepted, mut refusal) = (0, None);
+    for number in 0..100 {
+        match post(&url, &event(number)) {
+            (200, _) => accepted += 1,
+            refused => {
+                refusal = Some(refused);
+                break;
+            }
+        }
+    }
+    let (status, answer) = refusal.expect("20 kB do not hold 100 kB");
+    assert_eq!(status, 429, "{answer}");
+    assert!(answer.contains("log.kafka.spool.limit_bytes is 20000"), "{answer}");
+    assert!(accepted > 0);
+    assert_ne!(metric(&server, "thalweg_kafka_spool_rows"), 0.0);
+    eventually("the oldest event has waited", || {
+        post(&url, &event(100)).0 == 429 && metric(&server, "thalweg_kafka_spool_age_seconds") > 0.0
+    });
+    cluster.resume(0).unwrap();
+    eventually("the spool is empty", || metric(&server, "thalweg_kafka_spool_rows") == 0.0);
+    assert_eq!(post(&url, &event(101)).0, 200);
+    let count = "SELECT count(*), count(DISTINCT event_id) FROM logs";
+    let expected = format!("{0},{0}", accepted + 1);
+    eventually("each accepted event can be queried", || server.sql(count) == [expected.as_str()]);
+    server.stop();
+}
