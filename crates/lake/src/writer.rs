@@ -11,11 +11,11 @@ use arrow::array::RecordBatch;
 use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::select_all;
+use thalweg_background::Priority;
 use thalweg_log::{Entry, LogError, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::background;
 use crate::conform::{batch_bytes, conform};
 use crate::delta::Change;
 use crate::encode::write_files;
@@ -130,8 +130,9 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let config = table.config.clone();
     let write = move || write_files(&root, &spec, &config, &batches);
     // Senders wait for what encoding would take from them; rows in the log are safe, and seen.
-    let gives_way = table.lag(&table.snapshots.current())? < MAX_WAITING_ROWS;
-    let files = background::run(gives_way, write).await;
+    let can_wait = table.lag(&table.snapshots.current())? < MAX_WAITING_ROWS;
+    let priority = if can_wait { Priority::Idle } else { Priority::Normal };
+    let files = thalweg_background::run(priority, write).await;
     let files = files.ok_or_else(|| LakeError::Stopped("encoder".into()))??;
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();
