@@ -39,6 +39,8 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 /// Pause before partitions are followed anew.
 const FIND_AGAIN: Duration = Duration::from_millis(500);
+/// How long a partition may end before what was read of it.
+const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How often Kafka is told how far the partitions were followed.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
@@ -61,6 +63,8 @@ struct Following {
     runtime: Handle,
     committed: BTreeMap<TopicPartition, Offset>,
     commit_at: Instant,
+    /// Partitions that end before what was read of them, and since when that is so.
+    lost: BTreeMap<TopicPartition, Instant>,
 }
 
 impl Follower {
@@ -77,6 +81,7 @@ impl Follower {
             runtime,
             committed: BTreeMap::new(),
             commit_at: Instant::now() + COMMIT_EVERY,
+            lost: BTreeMap::new(),
         };
         let follow = move || following.run(&received);
         let thread = thread::Builder::new().name("kafka-follow".into()).spawn(follow);
@@ -190,21 +195,36 @@ impl Following {
     /// Follows all partitions anew, behind what retention has removed.
     fn find_again(&mut self) {
         thread::sleep(FIND_AGAIN);
-        let partitions: Vec<Arc<Partition>> =
+        let mut partitions: Vec<Arc<Partition>> =
             std::mem::take(&mut self.partitions).into_values().collect();
-        for partition in &partitions {
-            let followed = partition.followed();
-            match watermarks(&self.consumer, &partition.at) {
+        let mut lost = std::mem::take(&mut self.lost);
+        partitions.retain(|partition| {
+            let (at, followed) = (&partition.at, partition.followed());
+            match watermarks(&self.consumer, at) {
+                // A new leader may not know yet how far its log is valid.
+                Ok((_, end)) if end < followed => {
+                    let since = lost.remove(at).unwrap_or_else(Instant::now);
+                    if since.elapsed() >= LOST_AFTER {
+                        tracing::error!(
+                            %at, followed, end,
+                            "Kafka has lost messages of a partition, or its topic was made anew; it \
+                             is not followed any more: restart thalweg when it is as it should be"
+                        );
+                        return false;
+                    }
+                    self.lost.insert(at.clone(), since);
+                }
                 Ok((start, _)) => {
                     partition.note_start(start);
                     if followed < start {
-                        tracing::warn!(at = %partition.at, followed, start, "retention was faster");
+                        tracing::warn!(%at, followed, start, "retention was faster");
                         partition.push(vec![partition.codec.gap(followed, start, 0)]);
                     }
                 }
-                Err(error) => tracing::info!(at = %partition.at, %error, "finding a partition"),
+                Err(error) => tracing::info!(%at, %error, "finding a partition"),
             }
-        }
+            true
+        });
         if let Err(error) = self.consumer.unassign() {
             tracing::warn!(%error, "partitions are followed anew");
         }

@@ -103,6 +103,16 @@ impl KafkaLog {
         topics: Vec<Topic>,
     ) -> Result<Arc<Self>> {
         config.validate().map_err(|error| wrong_settings(&error))?;
+        for topic in &topics {
+            let retention = topic.config.retention.as_ref().unwrap_or(&log_config.retention);
+            if retention.age_secs == 0 || retention.partition_hard_limit_bytes == 0 {
+                return Err(wrong_settings(&format!(
+                    "retention of topic {}: expected age_secs and partition_hard_limit_bytes of 1 \
+                     or more, found 0; Kafka removes what is beyond them whether it was read or not",
+                    topic.config.name
+                )));
+            }
+        }
         let runtime = Handle::current();
         let open = move || Self::open_blocking(config, log_config, topics, runtime);
         let opened = spawn_blocking(open).await;
@@ -153,14 +163,15 @@ impl KafkaLog {
 
         // The lane of rejected records first: the others use it.
         found.sort_by_key(|topic| topic.config.name != topic::REJECTED);
-        let (mut rejects, mut lanes, mut followed) = (Rejects(None), BTreeMap::new(), vec![]);
+        let mut rejects = Rejects { lane: None, closed: log.shared.closed.clone() };
+        let (mut lanes, mut followed) = (BTreeMap::new(), vec![]);
         for topic in found {
             let name = topic.config.name.clone();
             let spool = topic.may_spool.then_some(&spool);
             let (opened, of_topic) = log.open_topic(&topic, spool, &rejects)?;
             followed.extend(opened.iter().map(|opened| Arc::clone(&opened.partition)));
             if name == topic::REJECTED {
-                rejects = Rejects(opened.first().map(|first| first.lane.clone()));
+                rejects.lane = opened.first().map(|first| first.lane.clone());
             }
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);
@@ -273,6 +284,10 @@ impl Log for KafkaLog {
 
     fn offsets(&self, at: TopicPartition) -> Result<OffsetRange> {
         Ok(self.shared.partition(&at)?.offsets())
+    }
+
+    fn awaits_more(&self, at: TopicPartition) -> Result<bool> {
+        Ok(self.shared.partition(&at)?.awaits_more())
     }
 
     fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>> {

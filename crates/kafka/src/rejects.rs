@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arrow::array::RecordBatch;
 use thalweg_event::{Fault, RejectedBatchBuilder};
 use thalweg_log::{LogError, TopicPartition};
+use tokio_util::sync::CancellationToken;
 
 use crate::{codec::to_json, lane_handle::LaneHandle, meters};
 
@@ -15,11 +16,21 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Stores what cannot be stored where it belongs; without a topic for it, says so only.
 #[derive(Clone)]
-pub(crate) struct Rejects(pub(crate) Option<LaneHandle>);
+pub(crate) struct Rejects {
+    pub(crate) lane: Option<LaneHandle>,
+    /// When the log is closed, nobody waits any more for records to be stored.
+    pub(crate) closed: CancellationToken,
+}
 
 impl Rejects {
-    /// Stores rows of `at` that a broker has refused for good, which had been acknowledged.
-    pub(crate) async fn refused(&self, at: &TopicPartition, rows: &RecordBatch, reason: &str) {
+    /// Stores rows of `at` that a broker has refused for good, which had been acknowledged; `false`
+    /// when the log was closed before they were stored.
+    pub(crate) async fn refused(
+        &self,
+        at: &TopicPartition,
+        rows: &RecordBatch,
+        reason: &str,
+    ) -> bool {
         meters::refused(at, rows.num_rows());
         let mut rejected = RejectedBatchBuilder::default();
         let fault = Fault(format!("{at}: the broker refuses it: {reason}"));
@@ -31,26 +42,30 @@ impl Rejects {
         }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX);
-        self.store(at, rejected.finish(now, None)).await;
+        self.store(at, rejected.finish(now, None)).await
     }
 
-    /// Stores rows of the schema of rejected records; resolves when they are durable.
-    pub(crate) async fn store(&self, at: &TopicPartition, rejected: RecordBatch) {
+    /// Stores rows of the schema of rejected records; resolves when they are durable, or to `false`
+    /// when the log was closed before.
+    pub(crate) async fn store(&self, at: &TopicPartition, rejected: RecordBatch) -> bool {
         let rows = rejected.num_rows();
-        let Some(lane) = &self.0 else {
+        let Some(lane) = &self.lane else {
             tracing::error!(%at, rows, "there is no topic for records that are refused");
-            return;
+            return true;
         };
         loop {
             match lane.append(rejected.clone()).await {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(error @ (LogError::Rejected { .. } | LogError::Config(_))) => {
                     tracing::error!(%at, rows, %error, "records are lost that nobody takes");
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     tracing::warn!(%at, rows, %error, "rejected records wait");
-                    tokio::time::sleep(RETRY_DELAY).await;
+                    let pause = tokio::time::sleep(RETRY_DELAY);
+                    if self.closed.run_until_cancelled(pause).await.is_none() {
+                        return false;
+                    }
                 }
             }
         }
