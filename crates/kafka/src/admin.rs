@@ -13,11 +13,11 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
 };
-use thalweg_log::{LogError, Result, RetentionConfig, TopicConfig};
+use thalweg_log::{LogError, Result, RetentionConfig, TopicConfig, TopicPartition};
 use tokio::runtime::Handle;
 
 use crate::{
-    client::{ASK_TIMEOUT, Reports, client_config, wrong_settings},
+    client::{ASK_TIMEOUT, Reports, client_config, unavailable, wrong_settings},
     config::KafkaConfig,
 };
 
@@ -74,7 +74,7 @@ impl Admin {
     /// Makes sure that there is a topic with the partitions of `topic`; answers how many it has.
     ///
     /// # Errors
-    /// [`LogError::Config`] with the broker's reason.
+    /// [`LogError::Config`] with the broker's reason, [`LogError::Unavailable`] without one.
     pub(crate) fn ensure(&self, topic: &TopicConfig, retention: &RetentionConfig) -> Result<u32> {
         let wanted = topic.partitions;
         // Whoever may not make topics may use those that are there.
@@ -96,8 +96,10 @@ impl Admin {
         let refused = |reason: String| {
             LogError::Config(format!("topic `{}` cannot be made in Kafka: {reason}", topic.name))
         };
+        let unanswered =
+            |error: KafkaError| unavailable(&TopicPartition::new(topic.name.as_str(), 0), &error);
         let made = self.runtime.block_on(self.client.create_topics([&new], &options));
-        match made.map_err(|error| refused(error.to_string()))?.pop() {
+        match made.map_err(unanswered)?.pop() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => {}
             Some(Err((_, code))) => return Err(refused(code.to_string())),
         }
@@ -107,7 +109,7 @@ impl Admin {
         }
         let more = NewPartitions::new(&topic.name, wanted as usize);
         let raised = self.runtime.block_on(self.client.create_partitions([&more], &options));
-        if let Some(Err((_, code))) = raised.map_err(|error| refused(error.to_string()))?.pop() {
+        if let Some(Err((_, code))) = raised.map_err(unanswered)?.pop() {
             return Err(refused(code.to_string()));
         }
         self.await_leaders(&topic.name, wanted)
@@ -147,9 +149,8 @@ impl Admin {
                 return Ok(partitions);
             }
             if began.elapsed() >= ASK_TIMEOUT {
-                return Err(LogError::Config(format!(
-                    "topic `{topic}` has no leader in Kafka; are all its brokers running?"
-                )));
+                let reason = "it has no leader in Kafka; are all its brokers running?";
+                return Err(unavailable(&TopicPartition::new(topic, 0), &reason));
             }
             thread::sleep(LOOK_AGAIN);
         }

@@ -1,6 +1,9 @@
 //! Clients of librdkafka, and what they report.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -14,6 +17,8 @@ use crate::config::{ConfigError, KafkaConfig};
 
 /// Longest that a single question to a broker may take.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Longest that it may take to find out whether a broker answers.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Consumer group of readers: under it the log keeps how far it has looked for damaged messages.
@@ -91,6 +96,25 @@ pub(crate) fn consumer(
     ];
     let client = client_config(config, &more).map_err(|error| wrong_settings(&error))?;
     client.create_with_context(Reports).map_err(|error| wrong_settings(&error))
+}
+
+/// Asks again until `deadline` what brokers do not answer, such as while they elect leaders. Blocks.
+///
+/// # Errors
+/// What `ask` says last.
+pub(crate) fn patiently<T>(
+    deadline: Instant,
+    mut ask: impl FnMut() -> Result<T, LogError>,
+) -> Result<T, LogError> {
+    loop {
+        match ask() {
+            Err(error @ LogError::Unavailable { .. }) if Instant::now() < deadline => {
+                tracing::info!(%error, "waiting for Kafka");
+                thread::sleep(ASK_AGAIN);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// A [`LogError`] of settings that cannot work.

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     admin::Admin,
-    client::{ASK_TIMEOUT, OWN_GROUP, consumer, partition_number, unavailable, wrong_settings},
+    client::{ASK_TIMEOUT, OWN_GROUP, consumer, partition_number, patiently, unavailable, wrong_settings},
     codec::Codec,
     config::KafkaConfig,
     follower::Follower,
@@ -113,6 +113,9 @@ impl KafkaLog {
                 )));
             }
         }
+        if config.sasl.is_some() && config.tls.is_none() {
+            tracing::warn!("log.kafka.sasl without log.kafka.tls: passwords and events cross the network as they are");
+        }
         let runtime = Handle::current();
         let open = move || Self::open_blocking(config, log_config, topics, runtime);
         let opened = spawn_blocking(open).await;
@@ -130,12 +133,13 @@ impl KafkaLog {
         let admin = Admin::new(&config, runtime.clone())?;
         let brokers: Vec<String> = config.brokers.iter().cloned().map(String::from).collect();
         let patience = Duration::from_secs(config.connect_within_secs);
+        let deadline = Instant::now() + patience;
         admin.await_brokers(&brokers.join(","), patience)?;
 
         let mut found = vec![];
         for topic in topics {
             let retention = topic.config.retention.as_ref().unwrap_or(&log_config.retention);
-            let partitions = admin.ensure(&topic.config, retention)?;
+            let partitions = patiently(deadline, || admin.ensure(&topic.config, retention))?;
             found.push(Topic { config: TopicConfig { partitions, ..topic.config }, ..topic });
         }
         let names: Vec<String> = found.iter().map(|topic| topic.config.name.clone()).collect();
@@ -168,7 +172,7 @@ impl KafkaLog {
         for topic in found {
             let name = topic.config.name.clone();
             let spool = topic.may_spool.then_some(&spool);
-            let (opened, of_topic) = log.open_topic(&topic, spool, &rejects)?;
+            let (opened, of_topic) = log.open_topic(&topic, spool, &rejects, deadline)?;
             followed.extend(opened.iter().map(|opened| Arc::clone(&opened.partition)));
             if name == topic::REJECTED {
                 rejects.lane = opened.first().map(|first| first.lane.clone());
@@ -189,6 +193,7 @@ impl KafkaLog {
         topic: &Topic,
         spool: Option<&Arc<Spool>>,
         rejects: &Rejects,
+        deadline: Instant,
     ) -> Result<(Vec<Opened>, Lanes)> {
         let codec =
             Codec::new(topic.schema.clone(), self.config.encoding, self.config.message_bytes);
@@ -196,11 +201,12 @@ impl KafkaLog {
         let numbers = 0..topic.config.partitions;
         let places: Vec<_> =
             numbers.map(|number| TopicPartition::new(Arc::clone(&name), number)).collect();
-        let followed = Groups::fetch(&self.config, OWN_GROUP, &places)?;
+        let fetch = || Groups::fetch(&self.config, OWN_GROUP, &places);
+        let followed = patiently(deadline, fetch)?;
         let closing = CancellationToken::new();
         let (mut opened, mut tasks) = (vec![], vec![]);
-        for at in places {
-            let (start, end) = self.shared.readers.watermarks(&at)?;
+        for at in places.iter().cloned() {
+            let (start, end) = patiently(deadline, || self.shared.readers.watermarks(&at))?;
             let from = followed.get(&at).map_or(start, |from| (*from).clamp(start, end));
             let range = OffsetRange { start, end };
             let budget = Arc::clone(&self.budget);
@@ -337,7 +343,8 @@ impl Topics for KafkaLog {
         let partitions = self.admin.ensure(topic, retention)?;
         let config = TopicConfig { partitions, ..topic.clone() };
         let topic = Topic { config, schema, may_spool: false };
-        let (opened, lanes) = self.open_topic(&topic, None, &running.rejects)?;
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        let (opened, lanes) = self.open_topic(&topic, None, &running.rejects, deadline)?;
         running.follower.follow(opened.iter().map(|o| Arc::clone(&o.partition)).collect());
         self.shared.topics.write().insert(topic.config.name.clone(), opened);
         running.lanes.insert(topic.config.name, lanes);

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 /// Longest start, recovery included, in a debug build on a busy machine.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {

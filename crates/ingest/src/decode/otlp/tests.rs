@@ -31,6 +31,18 @@ fn text(key: &str, value: &str) -> KeyValue {
     attribute(key, Value::StringValue(value.into()))
 }
 
+#[test]
+fn a_scope_that_all_records_share_does_not_make_them_huge() {
+    let attributes = vec![text("x", &"y".repeat(8 << 20))];
+    let scope = Some(InstrumentationScope { attributes, ..Default::default() });
+    let log_records = vec![LogRecord::default(); 40];
+    let scope_logs = vec![ScopeLogs { scope, log_records, ..Default::default() }];
+    let resource_logs = vec![ResourceLogs { scope_logs, ..Default::default() }];
+    let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+    let error = try_decoded(BodyFormat::OtlpProtobuf, &body).err().unwrap();
+    assert!(error.0.contains("take at most 268435456 bytes in all events together"), "{error}");
+}
+
 /// A request of one record.
 fn request(record: LogRecord) -> ExportLogsServiceRequest {
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..Default::default() }];
