@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use rdkafka::{
     Message as _, Offset as Position, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -21,7 +22,7 @@ use thalweg_log::{LogError, Offset, Result, TopicPartition};
 use tokio::runtime::Handle;
 
 use crate::{
-    client::{Consumer, OWN_GROUP, consumer, is_answered, partition_number, watermarks},
+    client::{Consumer, consumer, is_answered, partition_number, watermarks},
     config::KafkaConfig,
     message::Incoming,
     meters,
@@ -64,14 +65,19 @@ struct Following {
 }
 
 impl Follower {
-    /// Begins to follow.
+    /// Begins to follow, as `group`.
     ///
     /// # Errors
     /// [`LogError::Config`], [`LogError::Io`] when no thread can be started.
-    pub(crate) fn start(config: &KafkaConfig, rejects: Rejects, runtime: Handle) -> Result<Self> {
+    pub(crate) fn start(
+        config: &KafkaConfig,
+        group: &str,
+        rejects: Rejects,
+        runtime: Handle,
+    ) -> Result<Self> {
         let (orders, received) = mpsc::channel();
         let following = Following {
-            consumer: consumer(config, OWN_GROUP, PREFETCH_KBYTES)?,
+            consumer: consumer(config, group, PREFETCH_KBYTES)?,
             partitions: HashMap::new(),
             rejects,
             runtime,
@@ -215,11 +221,13 @@ impl Following {
         let followed = partition.followed();
         messages.retain(|message| message.offset >= followed);
         let decoded = partition.codec.decode(&partition.at, followed, &messages);
-        partition.push(decoded.entries);
-        for rejected in decoded.rejected {
+        // First, so that whoever covers the offset of a rejected record may rely on its being stored.
+        let stored = decoded.rejected.into_iter().map(|rejected| {
             meters::damaged(&partition.at, rejected.num_rows());
-            self.runtime.block_on(self.rejects.store(&partition.at, rejected));
-        }
+            self.rejects.store(&partition.at, rejected)
+        });
+        self.runtime.block_on(join_all(stored));
+        partition.push(decoded.entries);
     }
 
     fn commit(&mut self, mode: CommitMode) {

@@ -102,7 +102,7 @@ impl KafkaLog {
         log_config: LogConfig,
         topics: Vec<Topic>,
     ) -> Result<Arc<Self>> {
-        config.validate().map_err(|error| wrong_settings(&error))?;
+        config.validate().map_err(|error| wrong_settings(&format_args!("log.kafka: {error}")))?;
         let runtime = Handle::current();
         let open = move || Self::open_blocking(config, log_config, topics, runtime);
         let opened = spawn_blocking(open).await;
@@ -153,19 +153,21 @@ impl KafkaLog {
 
         // The lane of rejected records first: the others use it.
         found.sort_by_key(|topic| topic.config.name != topic::REJECTED);
-        let (mut rejects, mut lanes, mut followed) = (Rejects(None), BTreeMap::new(), vec![]);
+        let (mut rejects, mut lanes, mut followed) = (Rejects::Nowhere, BTreeMap::new(), vec![]);
         for topic in found {
             let name = topic.config.name.clone();
             let spool = topic.may_spool.then_some(&spool);
             let (opened, of_topic) = log.open_topic(&topic, spool, &rejects)?;
             followed.extend(opened.iter().map(|opened| Arc::clone(&opened.partition)));
             if name == topic::REJECTED {
-                rejects = Rejects(opened.first().map(|first| first.lane.clone()));
+                if let Some(first) = opened.first() {
+                    rejects = Rejects::Lane(first.lane.clone());
+                }
             }
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);
         }
-        let follower = Follower::start(&config, rejects.clone(), runtime.clone())?;
+        let follower = Follower::start(&config, OWN_GROUP, rejects.clone(), runtime.clone())?;
         follower.follow(followed);
         let telling = runtime.spawn(keep_told(Arc::clone(&log.shared), Arc::clone(&spool)));
         *log.running.lock() = Some(Running { spool, follower, lanes, telling, rejects });
@@ -391,7 +393,11 @@ impl Drop for KafkaLog {
 }
 
 /// Offset of the first message at or after a time, as the partition's leader says.
-fn offset_at(config: &KafkaConfig, partition: &Partition, unix_millis: i64) -> Result<Offset> {
+pub(crate) fn offset_at(
+    config: &KafkaConfig,
+    partition: &Partition,
+    unix_millis: i64,
+) -> Result<Offset> {
     let at = &partition.at;
     let failed = |error| unavailable(at, &error);
     let consumer = consumer(config, OWN_GROUP, ASK_KBYTES)?;

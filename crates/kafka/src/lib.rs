@@ -77,6 +77,7 @@ mod partition;
 mod producer;
 mod readers;
 mod rejects;
+mod source;
 mod spool;
 mod stamp;
 
@@ -84,3 +85,10 @@ pub use config::{
     Broker, ConfigError, Encoding, KafkaConfig, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
 };
 pub use kafka_log::{KafkaLog, Topic};
+pub use source::{
+    KnownTopic, SourceLog,
+    config::{
+        Begin, ColumnName, ColumnType, KEY as KEY_COLUMN, KafkaSource, Source, SourceFormat,
+        TopicName,
+    },
+};

@@ -1,10 +1,13 @@
 //! Rows for the topic of rejected records.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use arrow::array::RecordBatch;
-use thalweg_event::{Fault, RejectedBatchBuilder};
-use thalweg_log::{LogError, TopicPartition};
+use thalweg_event::{Fault, RejectedBatchBuilder, schema::topic};
+use thalweg_log::{Log, LogError, TopicPartition};
 
 use crate::{codec::to_json, lane_handle::LaneHandle, meters};
 
@@ -13,9 +16,16 @@ const FORMAT: &str = "kafka";
 /// Pause after an append that may succeed later.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Stores what cannot be stored where it belongs; without a topic for it, says so only.
+/// Stores what cannot be stored where it belongs.
 #[derive(Clone)]
-pub(crate) struct Rejects(pub(crate) Option<LaneHandle>);
+pub(crate) enum Rejects {
+    /// There is no topic for it: says so only.
+    Nowhere,
+    /// In the topic for it of the log itself.
+    Lane(LaneHandle),
+    /// In the topic for it of another log.
+    Log(Arc<dyn Log>),
+}
 
 impl Rejects {
     /// Stores rows of `at` that a broker has refused for good, which had been acknowledged.
@@ -37,12 +47,18 @@ impl Rejects {
     /// Stores rows of the schema of rejected records; resolves when they are durable.
     pub(crate) async fn store(&self, at: &TopicPartition, rejected: RecordBatch) {
         let rows = rejected.num_rows();
-        let Some(lane) = &self.0 else {
-            tracing::error!(%at, rows, "there is no topic for records that are refused");
-            return;
-        };
         loop {
-            match lane.append(rejected.clone()).await {
+            let appended = match self {
+                Self::Lane(lane) => lane.append(rejected.clone()).await,
+                Self::Log(log) => {
+                    log.append(TopicPartition::new(topic::REJECTED, 0), rejected.clone()).await
+                }
+                Self::Nowhere => {
+                    tracing::error!(%at, rows, "there is no topic for records that are refused");
+                    return;
+                }
+            };
+            match appended {
                 Ok(_) => return,
                 Err(error @ (LogError::Rejected { .. } | LogError::Config(_))) => {
                     tracing::error!(%at, rows, %error, "records are lost that nobody takes");
