@@ -159,10 +159,10 @@ impl KafkaLog {
             let spool = topic.may_spool.then_some(&spool);
             let (opened, of_topic) = log.open_topic(&topic, spool, &rejects)?;
             followed.extend(opened.iter().map(|opened| Arc::clone(&opened.partition)));
-            if name == topic::REJECTED {
-                if let Some(first) = opened.first() {
-                    rejects = Rejects::Lane(first.lane.clone());
-                }
+            if name == topic::REJECTED
+                && let Some(first) = opened.first()
+            {
+                rejects = Rejects::Lane(first.lane.clone());
             }
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);

@@ -99,13 +99,9 @@ fn each_message_is_there_once(world: &World, settings: &[&str]) {
     );
     // At least once: a kill may come between a rejected record and the offset behind it.
     let rejected = "SELECT DISTINCT format, encode(original, 'hex'), \
-                    regexp_replace(reason, '^message [0-9]+ of (.*)/[0-9]: .*', '\\1') \
-                    FROM rejected ORDER BY 3";
-    await_rows(
-        &server,
-        rejected,
-        &["kafka,7b64616d61676564,events", "kafka,7b64616d61676564,payments"],
-    );
+                    reason LIKE 'message % of payments/%: expected a member%' FROM rejected ORDER BY 3";
+    let damaged = "kafka,7b64616d61676564";
+    await_rows(&server, rejected, &[&format!("{damaged},false"), &format!("{damaged},true")]);
     assert_eq!(server.sql("SELECT count(*) FROM logs WHERE service = 'others'"), ["0"]);
     server.stop();
 }
@@ -132,7 +128,8 @@ fn sources_whose_brokers_are_away_keep_no_node_from_starting() {
         ("news", "payments", "format: json, from: latest, columns: {id: bigint}"),
         ("nothing", "no.such.topic", "format: json"),
     ]);
-    let settings = [&*sources, FLUSH];
+    // Nothing is committed before a stop: queries see what was read.
+    let settings = [&*sources, "lake.flush_interval_ms=600000"];
     let count = "SELECT count(*) FROM payments";
 
     world.cluster.kill_all();
