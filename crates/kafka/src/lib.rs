@@ -55,6 +55,11 @@
 //! many rows: [`thalweg_log::Entry`] says what that means for its offsets. Messages of others are read as
 //! what they seem to be, and what cannot be read goes to the topic of rejected records.
 //!
+//! # Topics of others
+//!
+//! A [`SourceLog`] is a topic that others write, in whatever cluster, as a log that refuses appends
+//! (`source.rs`).
+//!
 //! # TLS
 //!
 //! librdkafka knows TLS and SCRAM through OpenSSL only. That is a second TLS stack besides rustls, so

@@ -112,6 +112,7 @@ impl SourceLog {
                 has_begun: false,
             })),
             shared: Arc::new(Shared {
+                // Those that are appended to; this log has one, and that is in `partitions`.
                 topics: RwLock::default(),
                 readers: Arc::new(Readers::new(client.clone())),
                 groups: Groups::new(client),
