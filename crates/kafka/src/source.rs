@@ -157,15 +157,19 @@ impl SourceLog {
         if found.len() <= self.partitions.len() {
             return Ok(None);
         }
-        let mut begins = self.known.as_ref().map_or(vec![], |known| known.begins.clone());
+        let mut known = self.known.clone().unwrap_or_else(|| KnownTopic {
+            topic: topic.to_owned(),
+            cluster,
+            begins: vec![],
+        });
         // Partitions that are added later hold nothing that was written before the table began.
-        let is_latest = self.source.kafka.from == Begin::Latest && begins.is_empty();
+        let is_latest = self.source.kafka.from == Begin::Latest && known.begins.is_empty();
         for number in self.partitions.len()..found.len() {
             let number = u32::try_from(number).map_err(|error| error.to_string())?;
             let (start, end) = self.watermarks(&TopicPartition::new(topic, number))?;
-            begins.push(if is_latest { end } else { start });
+            known.begins.push(if is_latest { end } else { start });
         }
-        Ok(Some(KnownTopic { topic: topic.to_owned(), cluster, begins }))
+        Ok(Some(known))
     }
 
     fn expect_known(&self, cluster: Option<&str>) -> Result<(), String> {
