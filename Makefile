@@ -77,7 +77,7 @@ lint: build-deps $(LINT_VENV)/bin/python ## Check format, lints, that the tree h
 	scripts/one-of-each
 	$(LINT_VENV)/bin/python scripts/check-chart
 
-bench: test-deps $(PYTHON) $(SPARK_PYTHON) ## Measure, beside peers and physical limits, in one run
+bench: test-deps kafka-jars $(PYTHON) $(SPARK_PYTHON) ## Measure, beside peers and physical limits, in one run
 	cargo build --release -p thalweg
 	cargo bench -p thalweg --bench pipeline
 	BENCH_SERVER="$(BINARY)" cargo bench -p thalweg-ingest --bench formats

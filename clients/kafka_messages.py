@@ -57,6 +57,8 @@ def read(brokers, topic, count):
         message = consumer.poll(10)
         assert message is not None, f"expected {count} events, found {found}"
         assert message.error() is None, message.error()
+        if message.value() is None:
+            continue
         headers = {name: value.decode() for name, value in message.headers()}
         events = otlp_events if headers["thalweg.encoding"] == "otlp_proto" else json_events
         for event in events(message.value()):

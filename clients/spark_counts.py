@@ -31,7 +31,8 @@ messages = (
 )
 event = from_json(col("value").cast("string"), "timestamp TIMESTAMP, service STRING")
 counts = (
-    messages.select(event.alias("event"))
+    messages.where(col("value").isNotNull())
+    .select(event.alias("event"))
     .groupBy(window(col("event.timestamp"), "1 minute"), col("event.service"))
     .count()
 )

@@ -12,6 +12,9 @@ use arrow::{
 
 use crate::{fault::Fault, schema::rejected_schema, time::NANOS_PER_MICRO};
 
+/// What is kept of a record: a longer one would fill what is meant for many.
+const MAX_ORIGINAL_BYTES: usize = 384 << 10;
+
 /// Lays refused records out as a record batch of [`rejected_schema`].
 #[derive(Default)]
 pub struct RejectedBatchBuilder {
@@ -23,12 +26,26 @@ pub struct RejectedBatchBuilder {
 }
 
 impl RejectedBatchBuilder {
-    /// Adds the record at `index` of its request, with the bytes as they came.
+    /// Adds the record at `index` of its request, with the bytes as they came; of a long one, with the
+    /// first of them.
     pub fn push(&mut self, format: &str, index: usize, fault: &Fault, original: &[u8]) {
         self.format.append_value(format);
         self.index.append_value(i64::try_from(index).unwrap_or(i64::MAX));
-        self.reason.append_value(&fault.0);
-        self.original.append_value(original);
+        match original.get(..MAX_ORIGINAL_BYTES) {
+            Some(kept) if kept.len() < original.len() => {
+                let cut = format!(
+                    "{} (the first {MAX_ORIGINAL_BYTES} of its {} bytes are kept)",
+                    fault.0,
+                    original.len()
+                );
+                self.reason.append_value(cut);
+                self.original.append_value(kept);
+            }
+            _ => {
+                self.reason.append_value(&fault.0);
+                self.original.append_value(original);
+            }
+        }
         self.rows += 1;
     }
 
@@ -78,5 +95,15 @@ mod tests {
         assert_eq!(batch.column(3).as_primitive::<arrow::datatypes::Int64Type>().value(0), 7);
         assert_eq!(batch.column(4).as_string::<i32>().value(0), "no time");
         assert_eq!(batch.column(5).as_binary::<i32>().value(0), b"\xff,x");
+    }
+
+    #[test]
+    fn of_a_long_record_the_beginning_is_kept_and_the_reason_says_so() {
+        let mut rejected = RejectedBatchBuilder::default();
+        rejected.push("csv", 0, &Fault("no time".into()), &vec![b'x'; MAX_ORIGINAL_BYTES + 1]);
+        let batch = rejected.finish(0, None);
+        let reason = batch.column(4).as_string::<i32>().value(0);
+        assert_eq!(reason, "no time (the first 393216 of its 393217 bytes are kept)");
+        assert_eq!(batch.column(5).as_binary::<i32>().value(0).len(), MAX_ORIGINAL_BYTES);
     }
 }

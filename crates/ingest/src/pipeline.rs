@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
+use thalweg_background::Priority;
 use thalweg_event::{
     BatchContext, Fault, PriorityRules,
     schema::{column, topic},
@@ -289,8 +290,8 @@ impl Ingest {
         stored
     }
 
-    /// Decompresses and decodes: small bodies at once, large ones on a thread that may block, so
-    /// that small ones never wait for them.
+    /// Decompresses and decodes: small bodies at once, large ones on a thread that gives
+    /// way to what takes in the small ones.
     async fn prepare(
         self: &Arc<Self>,
         request: Request,
@@ -303,7 +304,7 @@ impl Ingest {
         let turn = inflating.turns().acquire_owned().await;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await;
         let ingest = Arc::clone(self);
-        let decoded = tokio::task::spawn_blocking(move || {
+        let decoded = thalweg_background::run(Priority::Bulk, move || {
             let _until_decoded = (turn, decoder);
             inflating.advance(usize::MAX)?;
             ingest.decode(request, inflating)

@@ -44,8 +44,10 @@ impl Java {
 
     /// A command that runs `class` with at most `heap_mib` of heap.
     pub fn command(&self, heap_mib: usize, class: &str) -> Command {
-        let mut command = Command::new("java");
+        // A test that is killed must not leave brokers behind.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "java"])
             .arg(format!("-Xmx{heap_mib}m"))
             .args(["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
             .arg(self.jars.join("*"))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use thalweg_kafka_broker::{Cluster, Options};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Apache Kafka on this machine, on loopback, until it is interrupted.
 #[derive(Parser)]
@@ -26,6 +27,10 @@ async fn main() -> anyhow::Result<()> {
         "thalweg serve --set 'log={{kafka: {{brokers: [\"{}\"]}}}}'",
         addresses.replace(", ", "\", \"")
     );
-    tokio::signal::ctrl_c().await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
     Ok(())
 }

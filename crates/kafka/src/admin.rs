@@ -77,12 +77,21 @@ impl Admin {
     /// [`LogError::Config`] with the broker's reason.
     pub(crate) fn ensure(&self, topic: &TopicConfig, retention: &RetentionConfig) -> Result<u32> {
         let wanted = topic.partitions;
+        // Whoever may not make topics may use those that are there.
+        if let Some(found) = self.led(&topic.name).filter(|found| *found >= wanted) {
+            return Ok(found);
+        }
         let partitions = i32::try_from(wanted).unwrap_or(i32::MAX);
-        let age_millis = retention.age_secs.saturating_mul(MILLIS).to_string();
-        let bytes = i64::try_from(retention.partition_bytes).unwrap_or(i64::MAX).to_string();
+        let age_millis = retention.age_secs.saturating_mul(MILLIS).min(i64::MAX as u64).to_string();
+        // Kafka waits for no reader: only what no reader may be waited for is removed.
+        let bytes = retention.partition_hard_limit_bytes;
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).to_string();
+        // What is acknowledged is on two machines, if there are so many that one may be away.
+        let in_sync = if self.replication >= 3 { "2" } else { "1" };
         let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(self.replication))
             .set("retention.ms", &age_millis)
-            .set("retention.bytes", &bytes);
+            .set("retention.bytes", &bytes)
+            .set("min.insync.replicas", in_sync);
         let options = AdminOptions::new().operation_timeout(Some(ASK_TIMEOUT));
         let refused = |reason: String| {
             LogError::Config(format!("topic `{}` cannot be made in Kafka: {reason}", topic.name))
@@ -123,14 +132,18 @@ impl Admin {
         limits.min()
     }
 
+    /// Number of partitions of `topic`, if all have a leader.
+    fn led(&self, topic: &str) -> Option<u32> {
+        let metadata = self.ask().fetch_metadata(Some(topic), ASK_TIMEOUT).ok()?;
+        led_partitions(&metadata, topic)
+    }
+
     /// Waits until all partitions of `topic`, at least so many, have a leader; answers how many
     /// they are.
     fn await_leaders(&self, topic: &str, at_least: u32) -> Result<u32> {
         let began = Instant::now();
         loop {
-            let metadata = self.ask().fetch_metadata(Some(topic), ASK_TIMEOUT);
-            let led = metadata.as_ref().ok().and_then(|metadata| led_partitions(metadata, topic));
-            if let Some(partitions) = led.filter(|found| *found >= at_least) {
+            if let Some(partitions) = self.led(topic).filter(|found| *found >= at_least) {
                 return Ok(partitions);
             }
             if began.elapsed() >= ASK_TIMEOUT {
@@ -155,7 +168,14 @@ impl Admin {
                 Err(LogError::UnknownTopic(topic.to_owned()))
             }
             Some(Err((_, code))) => Err(failed(code.to_string())),
-            Some(Ok(_)) | None => Ok(()),
+            // One that is made anew at once must not be taken for the one that was.
+            Some(Ok(_)) | None => {
+                let began = Instant::now();
+                while self.led(topic).is_some() && began.elapsed() < ASK_TIMEOUT {
+                    thread::sleep(LOOK_AGAIN);
+                }
+                Ok(())
+            }
         }
     }
 

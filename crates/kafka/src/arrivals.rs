@@ -1,12 +1,15 @@
 //! Which rows are in Kafka already, after a crash left it unknown.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use thalweg_log::{Offset, Result, TopicPartition};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{message, readers::Readers, spool::Rows};
+use crate::{
+    client::unavailable, message, partition::Partition, producer::Producer, readers::Readers,
+    spool::Rows, stamp::Stamp,
+};
 
 /// Time that a broker that answers is given to do what it had been asked before.
 ///
@@ -17,22 +20,40 @@ const SETTLE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// By origin, the number after that of the last row that has arrived.
+/// By origin, the numbers of the rows that have arrived.
+///
+/// They have holes where a broker refused a message, and took those after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arrivals(HashMap<Uuid, u64>);
+pub(crate) struct Arrivals(HashMap<Uuid, Vec<Range<u64>>>);
 
 impl Arrivals {
-    /// What of `rows` has not arrived.
-    pub(crate) fn missing(&self, rows: Rows) -> Rows {
-        match self.0.get(&rows.origin) {
-            Some(next) => rows.from(*next),
-            None => rows,
+    /// What of `rows` has not arrived, in order.
+    pub(crate) fn missing(&self, rows: Rows) -> Vec<Rows> {
+        let arrived = self.0.get(&rows.origin).map_or(&[][..], Vec::as_slice);
+        let end = rows.sequence + rows.batch.num_rows() as u64;
+        let (mut next, mut missing) = (rows.sequence, vec![]);
+        let first = arrived.partition_point(|range| range.end <= next);
+        for range in arrived[first..].iter().take_while(|range| range.start < end) {
+            missing.extend(rows.between(next..range.start));
+            next = range.end;
         }
+        missing.extend(rows.between(next..end));
+        missing
     }
 
-    fn note(&mut self, origin: Uuid, next_sequence: u64) {
-        let next = self.0.entry(origin).or_default();
-        *next = next_sequence.max(*next);
+    fn note(&mut self, stamp: Stamp) {
+        let rows = stamp.sequence..stamp.next_sequence();
+        if rows.is_empty() {
+            return;
+        }
+        let arrived = self.0.entry(stamp.origin).or_default();
+        // All that touch it become one with it.
+        let from = arrived.partition_point(|range| range.end < rows.start);
+        let to = arrived.partition_point(|range| range.start <= rows.end);
+        let touched = &arrived[from..to];
+        let start = touched.first().map_or(rows.start, |first| first.start.min(rows.start));
+        let end = touched.last().map_or(rows.end, |last| last.end.max(rows.end));
+        arrived.splice(from..to, [start..end]);
     }
 }
 
@@ -59,35 +80,59 @@ impl Check {
     }
 }
 
-/// Looks, until it succeeds, what has arrived in a partition at or behind offset `after`.
-pub(crate) async fn look(readers: Arc<Readers>, at: TopicPartition, after: Offset) -> Arrivals {
-    let mut delay = FIRST_RETRY;
-    loop {
-        let (readers, place) = (Arc::clone(&readers), at.clone());
-        let found = tokio::task::spawn_blocking(move || look_once(&readers, &place, after)).await;
-        match found {
-            Ok(Ok(arrivals)) => return arrivals,
-            Ok(Err(error)) => {
-                tracing::info!(%at, %error, "rows wait in the spool until it is known which have arrived")
-            }
-            Err(error) => tracing::error!(%at, %error, "looking for rows that have arrived"),
-        }
-        tokio::time::sleep(with_jitter(delay)).await;
-        delay = (delay * 2).min(LONGEST_RETRY);
-    }
+/// Where to look for rows.
+pub(crate) struct Look {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) readers: Arc<Readers>,
+    /// Offset before which there are none of them.
+    pub(crate) after: Offset,
 }
 
-fn look_once(readers: &Readers, at: &TopicPartition, after: Offset) -> Result<Arrivals> {
-    readers.watermarks(at)?;
-    std::thread::sleep(SETTLE);
-    let (low, high) = readers.watermarks(at)?;
-    let mut arrivals = Arrivals::default();
-    readers.scan(at, after.max(low), high, |message| {
-        if let Some(stamp) = message::stamp(message) {
-            arrivals.note(stamp.origin, stamp.next_sequence());
+impl Look {
+    /// Looks, until it succeeds, what has arrived.
+    pub(crate) async fn until_known(self) -> Arrivals {
+        let at = &self.partition.at;
+        let mut delay = FIRST_RETRY;
+        loop {
+            match self.once().await {
+                Ok(arrivals) => return arrivals,
+                Err(error) => tracing::info!(
+                    %at, %error, "rows wait in the spool until it is known which have arrived"
+                ),
+            }
+            tokio::time::sleep(with_jitter(delay)).await;
+            delay = (delay * 2).min(LONGEST_RETRY);
         }
-    })?;
-    Ok(arrivals)
+    }
+
+    /// Looks up to a mark: consumers are shown what all in-sync replicas have, and rows that the
+    /// leader alone has by now would be missed, and stored again.
+    async fn once(&self) -> Result<Arrivals> {
+        let at = self.partition.at.clone();
+        self.blocking(|readers, at| readers.watermarks(at)).await?;
+        tokio::time::sleep(SETTLE).await;
+        let mark = self.producer.mark(&at, self.partition.codec.encoding()).await?;
+        let after = self.after;
+        self.blocking(move |readers, at| {
+            let mut arrivals = Arrivals::default();
+            let low = readers.watermarks(at)?.0;
+            readers.scan(at, after.max(low), mark, |message| {
+                message::stamp(message).into_iter().for_each(|stamp| arrivals.note(stamp));
+            })?;
+            Ok(arrivals)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Readers, &TopicPartition) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (readers, at) = (Arc::clone(&self.readers), self.partition.at.clone());
+        let asked = tokio::task::spawn_blocking(move || ask(&readers, &at)).await;
+        asked.unwrap_or_else(|error| Err(unavailable(&self.partition.at, &error)))
+    }
 }
 
 /// Three quarters to five quarters of `delay`, so that processes do not all come back at once.
@@ -98,23 +143,54 @@ fn with_jitter(delay: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::collections::BTreeSet;
+
+    use arrow::{
+        array::{ArrayRef, AsArray as _, Int64Array, RecordBatch},
+        datatypes::Int64Type,
+    };
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
-    #[test]
-    fn only_what_has_not_arrived_is_sent_again() {
-        let mut arrivals = Arrivals::default();
-        let (ours, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        arrivals.note(ours, 12);
-        arrivals.note(ours, 9);
-        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..5));
-        let batch = RecordBatch::try_from_iter([("v", values)]).unwrap();
-        let rows = Rows { batch, origin: ours, sequence: 10, after: 0 };
-        let missing = arrivals.missing(rows.clone());
-        assert_eq!((missing.sequence, missing.batch.num_rows()), (12, 3));
-        let theirs = Rows { origin: other, ..rows };
-        assert_eq!(arrivals.missing(theirs.clone()), theirs);
+    fn rows(origin: u128, sequences: Range<u64>) -> Rows {
+        let values = Arc::new(Int64Array::from_iter_values(sequences.clone().map(|n| n as i64)));
+        let batch = RecordBatch::try_from_iter([("v", values as ArrayRef)]).unwrap();
+        Rows { batch, origin: Uuid::from_u128(origin), sequence: sequences.start, after: 0 }
+    }
+
+    fn stamp(origin: u128, sequence: u64, rows: u32) -> Stamp {
+        Stamp { origin: Uuid::from_u128(origin), sequence, rows }
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_not_arrived_is_missing_and_nothing_else(
+            arrived in vec((0_u64..40, 0_u32..6), 0..12),
+            (first, count) in (0_u64..40, 0_u64..20),
+        ) {
+            let mut arrivals = Arrivals::default();
+            let mut expected: BTreeSet<u64> = (first..first + count).collect();
+            for (sequence, rows) in arrived {
+                arrivals.note(stamp(1, sequence, rows));
+                (sequence..sequence + u64::from(rows)).for_each(|n| {
+                    expected.remove(&n);
+                });
+            }
+            let missing = arrivals.missing(rows(1, first..first + count));
+            prop_assert!(missing.iter().all(|rows| rows.batch.num_rows() > 0));
+            let found: Vec<u64> = missing
+                .iter()
+                .flat_map(|rows| {
+                    let values = rows.batch["v"].as_primitive::<Int64Type>().values();
+                    assert_eq!(values.first().map(|v| *v as u64), Some(rows.sequence));
+                    values.iter().map(|v| *v as u64)
+                })
+                .collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+            let theirs = rows(2, 0..3);
+            prop_assert_eq!(arrivals.missing(theirs.clone()), [theirs]);
+        }
     }
 
     #[test]

@@ -6,7 +6,11 @@ mod otlp;
 #[cfg(test)]
 mod properties;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -91,7 +95,7 @@ impl Codec {
         let payloads = to_json(batch)?;
         let (keys, traces) = (Keys::of(batch), Traces::of(batch));
         let messages = payloads.into_iter().enumerate().map(|(row, payload)| Outgoing {
-            payload,
+            payload: Some(payload),
             key: keys.of_row(row).map(str::to_owned),
             traceparent: traces.of_row(row),
             rows: row..row + 1,
@@ -121,7 +125,7 @@ impl Codec {
             let trace = traces.of_row(first);
             let is_traced = range.clone().all(|row| traces.of_row(row) == trace);
             messages.push(Outgoing {
-                payload,
+                payload: Some(payload),
                 key: key.filter(|_| is_shared).map(str::to_owned),
                 traceparent: trace.filter(|_| is_traced),
                 rows: range,
@@ -142,7 +146,8 @@ impl Codec {
             return table.decode(at, from, messages);
         }
         let mut decoded = Decoded::default();
-        let is_row = |message: &Incoming| message.encoding == Some(Encoding::Json);
+        let is_row =
+            |message: &Incoming| message.encoding == Some(Encoding::Json) && !message.is_mark();
         let mut rest = messages;
         while let Some(first) = rest.first() {
             if first.offset > from {
@@ -161,7 +166,8 @@ impl Codec {
     /// Decodes messages of one row each, or a single one of any kind.
     fn decode_run(&self, at: &TopicPartition, run: &[Incoming], decoded: &mut Decoded) {
         let [first, ..] = run else { return };
-        let rows = match first.encoding {
+        let decode = || match first.encoding {
+            _ if first.is_mark() => Ok(RecordBatch::new_empty(Arc::clone(&self.schema))),
             Some(Encoding::Json) => {
                 let objects = run.iter().map(|message| message.payload.as_slice());
                 json::read(objects, &self.schema).map_err(|error| error.to_string())
@@ -172,7 +178,9 @@ impl Codec {
                 rows
             }),
         };
-        match rows {
+        // A message that meets a mistake of ours must not end whoever reads all others.
+        let rows = catch_unwind(AssertUnwindSafe(decode));
+        match rows.unwrap_or_else(|_| Err("thalweg cannot read it: please report this".into())) {
             Ok(batch) => decoded.entries.push(Entry {
                 offset: first.offset,
                 next_offset: first.offset + run.len() as Offset,

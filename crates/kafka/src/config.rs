@@ -167,6 +167,8 @@ impl KafkaConfig {
         let mut client = BTreeMap::from([
             ("bootstrap.servers", brokers.join(",")),
             ("client.id", "thalweg".to_owned()),
+            // A topic that was removed must not come back because somebody still asks for it.
+            ("allow.auto.create.topics", "false".to_owned()),
             ("socket.keepalive.enable", "true".to_owned()),
             ("reconnect.backoff.ms", "100".to_owned()),
             ("reconnect.backoff.max.ms", "2000".to_owned()),

@@ -40,6 +40,8 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 /// Pause before partitions are followed anew.
 const FIND_AGAIN: Duration = Duration::from_millis(500);
+/// How long a partition may end before what was read of it.
+const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How often Kafka is told how far the partitions were followed.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,8 @@ struct Following {
     runtime: Handle,
     committed: BTreeMap<TopicPartition, Offset>,
     commit_at: Instant,
+    /// Partitions that end before what was read of them, and since when that is so.
+    lost: BTreeMap<TopicPartition, Instant>,
 }
 
 impl Follower {
@@ -83,6 +87,7 @@ impl Follower {
             runtime,
             committed: BTreeMap::new(),
             commit_at: Instant::now() + COMMIT_EVERY,
+            lost: BTreeMap::new(),
         };
         let follow = move || following.run(&received);
         let thread = thread::Builder::new().name("kafka-follow".into()).spawn(follow);
@@ -180,8 +185,11 @@ impl Following {
             }
         }
         for (place, messages) in messages {
-            if let Some(partition) = self.partitions.get(&place) {
-                self.show(partition, messages);
+            // The log was closed: what is behind records that are not stored is not followed.
+            if let Some(partition) = self.partitions.get(&place)
+                && !self.show(partition, messages)
+            {
+                self.partitions.remove(&place);
             }
         }
         if is_lost {
@@ -196,28 +204,44 @@ impl Following {
     /// Follows all partitions anew, behind what retention has removed.
     fn find_again(&mut self) {
         thread::sleep(FIND_AGAIN);
-        let partitions: Vec<Arc<Partition>> =
+        let mut partitions: Vec<Arc<Partition>> =
             std::mem::take(&mut self.partitions).into_values().collect();
-        for partition in &partitions {
-            let followed = partition.followed();
-            match watermarks(&self.consumer, &partition.at) {
+        let mut lost = std::mem::take(&mut self.lost);
+        partitions.retain(|partition| {
+            let (at, followed) = (&partition.at, partition.followed());
+            match watermarks(&self.consumer, at) {
+                // A new leader may not know yet how far its log is valid.
+                Ok((_, end)) if end < followed => {
+                    let since = lost.remove(at).unwrap_or_else(Instant::now);
+                    if since.elapsed() >= LOST_AFTER {
+                        tracing::error!(
+                            %at, followed, end,
+                            "Kafka has lost messages of a partition, or its topic was made anew; it \
+                             is not followed any more: restart thalweg when it is as it should be"
+                        );
+                        return false;
+                    }
+                    self.lost.insert(at.clone(), since);
+                }
                 Ok((start, _)) => {
                     partition.note_start(start);
                     if followed < start {
-                        tracing::warn!(at = %partition.at, followed, start, "retention was faster");
+                        tracing::warn!(%at, followed, start, "retention was faster");
                         partition.push(vec![partition.codec.gap(followed, start, 0)]);
                     }
                 }
-                Err(error) => tracing::info!(at = %partition.at, %error, "finding a partition"),
+                Err(error) => tracing::info!(%at, %error, "finding a partition"),
             }
-        }
+            true
+        });
         if let Err(error) = self.consumer.unassign() {
             tracing::warn!(%error, "partitions are followed anew");
         }
         self.follow(partitions);
     }
 
-    fn show(&self, partition: &Arc<Partition>, mut messages: Vec<Incoming>) {
+    /// Shows what `messages` hold, unless the log is closed before what cannot be read is stored.
+    fn show(&self, partition: &Arc<Partition>, mut messages: Vec<Incoming>) -> bool {
         let followed = partition.followed();
         messages.retain(|message| message.offset >= followed);
         let decoded = partition.codec.decode(&partition.at, followed, &messages);
@@ -226,8 +250,11 @@ impl Following {
             meters::damaged(&partition.at, rejected.num_rows());
             self.rejects.store(&partition.at, rejected)
         });
-        self.runtime.block_on(join_all(stored));
-        partition.push(decoded.entries);
+        let are_stored = !self.runtime.block_on(join_all(stored)).contains(&false);
+        if are_stored {
+            partition.push(decoded.entries);
+        }
+        are_stored
     }
 
     fn commit(&mut self, mode: CommitMode) {

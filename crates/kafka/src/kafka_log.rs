@@ -35,7 +35,7 @@ use crate::{
     partition::{Partition, RecentBudget},
     producer::Producer,
     readers::Readers,
-    rejects::Rejects,
+    rejects::{Rejects, RejectsPlace},
     spool::Spool,
 };
 
@@ -103,6 +103,16 @@ impl KafkaLog {
         topics: Vec<Topic>,
     ) -> Result<Arc<Self>> {
         config.validate().map_err(|error| wrong_settings(&format_args!("log.kafka: {error}")))?;
+        for topic in &topics {
+            let retention = topic.config.retention.as_ref().unwrap_or(&log_config.retention);
+            if retention.age_secs == 0 || retention.partition_hard_limit_bytes == 0 {
+                return Err(wrong_settings(&format!(
+                    "retention of topic {}: expected age_secs and partition_hard_limit_bytes of 1 \
+                     or more, found 0; Kafka removes what is beyond them whether it was read or not",
+                    topic.config.name
+                )));
+            }
+        }
         let runtime = Handle::current();
         let open = move || Self::open_blocking(config, log_config, topics, runtime);
         let opened = spawn_blocking(open).await;
@@ -153,7 +163,9 @@ impl KafkaLog {
 
         // The lane of rejected records first: the others use it.
         found.sort_by_key(|topic| topic.config.name != topic::REJECTED);
-        let (mut rejects, mut lanes, mut followed) = (Rejects::Nowhere, BTreeMap::new(), vec![]);
+        let closed = log.shared.closed.clone();
+        let mut rejects = Rejects { place: RejectsPlace::Nowhere, closed };
+        let (mut lanes, mut followed) = (BTreeMap::new(), vec![]);
         for topic in found {
             let name = topic.config.name.clone();
             let spool = topic.may_spool.then_some(&spool);
@@ -162,7 +174,7 @@ impl KafkaLog {
             if name == topic::REJECTED
                 && let Some(first) = opened.first()
             {
-                rejects = Rejects::Lane(first.lane.clone());
+                rejects.place = RejectsPlace::Lane(first.lane.clone());
             }
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);
@@ -275,6 +287,10 @@ impl Log for KafkaLog {
 
     fn offsets(&self, at: TopicPartition) -> Result<OffsetRange> {
         Ok(self.shared.partition(&at)?.offsets())
+    }
+
+    fn awaits_more(&self, at: TopicPartition) -> Result<bool> {
+        Ok(self.shared.partition(&at)?.awaits_more())
     }
 
     fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>> {

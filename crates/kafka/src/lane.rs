@@ -22,15 +22,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    arrivals::{Arrivals, Check, look},
+    arrivals::{Arrivals, Check, Look},
+    backlog::Backlog,
+    client::unavailable,
     lane_handle::Request,
     message::Outgoing,
     meters,
-    partition::{Partition, batch_bytes},
+    partition::Partition,
     producer::{Delivery, Generation, Outcome, Producer, Ticket},
     readers::Readers,
     rejects::Rejects,
-    spool::{Rows, Spool},
+    spool::{Rows, Spool, Spooled},
 };
 
 /// Rows in the producer's hands at once; more wait.
@@ -41,12 +43,16 @@ const FORWARD_BYTES: usize = 2 << 20;
 const MAX_TOGETHER: usize = 256;
 /// Outcomes of messages that are settled before anything else gets its turn.
 const MAX_OUTCOMES: usize = 4096;
-/// Pause after a spool that could not be written or read.
-const SPOOL_RETRY: Duration = Duration::from_millis(500);
+/// Pause after a spool that could not be written or read, and after messages that failed; it doubles
+/// each time until some are stored.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How often what waits is shown.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// How often the spool is told what has been forwarded; after a crash, what lies between is looked
 /// for in Kafka.
 const FORWARDED_EVERY: Duration = Duration::from_millis(500);
-/// Longest that closing waits for rows that may not be spooled.
+/// Longest that closing waits for rows that are in the producer's hands only.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a lane works with.
@@ -74,8 +80,20 @@ pub(crate) struct Lane {
     window_bytes: usize,
     waiting: Waiting,
     check: Check,
-    /// Not before then is a spool tried again that failed.
+    /// Why messages have failed, from then until all others have an outcome too: nothing more is
+    /// sent, so that it can be found out what to send again.
+    draining: Option<String>,
+    /// Of a topic without a spool: whether rows may be there that nobody here knows of, from before
+    /// the start or from messages that have failed.
+    is_unsure: bool,
+    /// Not before then is a spool written again that failed.
     spool_from: Instant,
+    /// Not before then are rows sent from the spool after some have failed.
+    retry_from: Instant,
+    retry_delay: Duration,
+    /// Whether rows were refused that could not be kept as such, which happens at the end of the
+    /// process only: the spool keeps them for the next one.
+    is_halted: bool,
 }
 
 /// Where the lane's rows stand in the spool.
@@ -87,8 +105,7 @@ struct Waiting {
     /// Everything before it was given to the producer.
     sent: Offset,
     end: Offset,
-    /// When the oldest of it was spooled.
-    oldest_unix_millis: i64,
+    backlog: Backlog,
 }
 
 /// Rows in the producer's hands.
@@ -98,14 +115,19 @@ struct Item {
     bytes: usize,
     /// Messages without an outcome.
     undelivered: usize,
+    /// Whether nobody can tell of one of them if it is stored.
+    is_unknown: bool,
     refused: Vec<(Range<usize>, String)>,
     /// Where the rows that have an outcome stand in Kafka.
     stored: Option<Appended>,
     /// Who waits for an answer; nobody of rows that were spooled.
-    reply: Option<(oneshot::Sender<Result<Appended>>, OwnedSemaphorePermit)>,
-    /// Where the spool ends behind these rows, if they stand there, and what they take in it.
-    spooled: Option<(Offset, u64)>,
+    reply: Option<Reply>,
+    /// Where the spool ends behind these rows, if they stand there.
+    spooled: Option<Offset>,
 }
+
+/// Who waits for rows to be durable.
+type Reply = (oneshot::Sender<Result<Appended>>, OwnedSemaphorePermit);
 
 impl Lane {
     pub(crate) fn new(tools: Tools) -> Result<(Self, mpsc::UnboundedReceiver<Delivery>)> {
@@ -118,7 +140,9 @@ impl Lane {
         };
         let now = Instant::now();
         let told = (forwarded, now);
-        let waiting = Waiting { forwarded, told, sent: forwarded, end, oldest_unix_millis: 0 };
+        let backlog = Backlog::default();
+        let waiting = Waiting { forwarded, told, sent: forwarded, end, backlog };
+        let is_unsure = tools.spool.is_none();
         let lane = Self {
             tools,
             deliveries,
@@ -128,7 +152,12 @@ impl Lane {
             window_bytes: 0,
             waiting,
             check,
+            draining: None,
+            is_unsure,
             spool_from: now,
+            retry_from: now,
+            retry_delay: FIRST_RETRY,
+            is_halted: false,
         };
         Ok((lane, delivered))
     }
@@ -147,7 +176,8 @@ impl Lane {
             self.begin_look().await;
             let deadline = self.deadline();
             let takes_more = closed_at.is_none() && self.takes_more();
-            let forwards_from = self.may_forward().then_some(self.spool_from);
+            let forwards_from = self.may_forward().then_some(self.retry_from);
+            let is_waiting = self.waiting.forwarded < self.waiting.end;
             let looked = self.check.looked();
             tokio::select! {
                 () = closing.cancelled(), if closing_since.is_none() => {
@@ -169,10 +199,11 @@ impl Lane {
                     self.take(&mut together).await;
                 }
                 () = until(forwards_from) => {}
+                () = tokio::time::sleep(SHOW_EVERY), if is_waiting => self.show_waiting(),
                 () = tokio::time::sleep(CLOSE_PATIENCE), if closed_at.is_some() => {}
             }
             // Also while appends keep coming.
-            if self.may_forward() && self.spool_from <= Instant::now() {
+            if self.may_forward() && self.retry_from <= Instant::now() {
                 self.forward().await;
             }
         }
@@ -182,8 +213,7 @@ impl Lane {
     fn is_done(&self, closed_at: Option<Instant>) -> bool {
         let Some(closed_at) = closed_at else { return false };
         let is_durable = self.outstanding.iter().all(|item| item.spooled.is_some());
-        let may_spool = self.tools.spool.is_some();
-        is_durable || (!may_spool && closed_at.elapsed() >= CLOSE_PATIENCE)
+        is_durable || closed_at.elapsed() >= CLOSE_PATIENCE
     }
 
     fn is_stalled(&self) -> bool {
@@ -196,17 +226,19 @@ impl Lane {
         self.tools.spool.is_some()
             && (self.waiting.sent < self.waiting.end
                 || !matches!(self.check, Check::Known(_))
+                || self.draining.is_some()
                 || self.is_stalled())
     }
 
     fn takes_more(&self) -> bool {
-        self.window_bytes < WINDOW_BYTES || self.goes_to_spool()
+        self.goes_to_spool() || (self.draining.is_none() && self.window_bytes < WINDOW_BYTES)
     }
 
     fn may_forward(&self) -> bool {
         self.waiting.sent < self.waiting.end
             && matches!(self.check, Check::Known(_))
             && self.window_bytes < WINDOW_BYTES / 2
+            && self.draining.is_none()
             && !self.is_stalled()
     }
 
@@ -229,7 +261,11 @@ impl Lane {
             return;
         }
         for request in requests.drain(..) {
-            let Request { batch, messages, bytes, reply, permit } = request;
+            let Request { batch, mut messages, bytes, reply, permit } = request;
+            // Whoever waits for all that may be there has to wait for those nobody knows of, too.
+            if batch.num_rows() == 0 && self.is_unsure {
+                messages.push(Outgoing::mark());
+            }
             let rows = self.number(batch);
             self.send(rows, messages, bytes, Some((reply, permit)), None).await;
         }
@@ -248,8 +284,8 @@ impl Lane {
         rows: Rows,
         messages: Vec<Outgoing>,
         bytes: usize,
-        reply: Option<(oneshot::Sender<Result<Appended>>, OwnedSemaphorePermit)>,
-        spooled: Option<(Offset, u64)>,
+        reply: Option<Reply>,
+        spooled: Option<Offset>,
     ) {
         let item = self.first_item + self.outstanding.len() as u64;
         let partition = &self.tools.partition;
@@ -266,6 +302,7 @@ impl Lane {
             sent: Instant::now(),
             bytes,
             undelivered: messages.len(),
+            is_unknown: false,
             refused: vec![],
             stored: None,
             reply,
@@ -276,24 +313,32 @@ impl Lane {
 
     async fn settle(&mut self, Delivery { item, rows, outcome, generation }: Delivery) {
         let index = item.checked_sub(self.first_item).and_then(|index| usize::try_from(index).ok());
-        // Of a producer that was given up.
-        let Some(item) = index.and_then(|index| self.outstanding.get_mut(index)) else { return };
+        let Some(item) = index.and_then(|index| self.outstanding.get_mut(index)) else {
+            return tracing::error!(at = %self.tools.partition.at, "an outcome of no message");
+        };
+        item.undelivered -= 1;
         match outcome {
             Outcome::Stored(offset) => {
                 let next_offset = offset + 1;
                 let stored = item.stored.get_or_insert(Appended { offset, next_offset });
                 stored.next_offset = stored.next_offset.max(next_offset);
+                self.retry_delay = FIRST_RETRY;
             }
             Outcome::Refused(reason) => item.refused.push((rows, reason)),
-            Outcome::Unknown(reason) => return self.give_up(&reason, generation).await,
+            Outcome::Unknown(reason) => {
+                item.is_unknown = true;
+                self.begin_drain(reason, generation).await;
+            }
         }
-        item.undelivered -= 1;
         self.finish_delivered().await;
+        if self.draining.is_some() && self.outstanding.iter().all(|item| item.undelivered == 0) {
+            self.end_drain();
+        }
     }
 
     async fn finish_delivered(&mut self) {
-        while self.outstanding.front().is_some_and(|item| item.undelivered == 0)
-            && let Some(item) = self.outstanding.pop_front()
+        while let Some(item) =
+            self.outstanding.pop_front_if(|item| item.undelivered == 0 && !item.is_unknown)
         {
             self.first_item += 1;
             self.window_bytes -= item.bytes;
@@ -303,56 +348,91 @@ impl Lane {
 
     /// Draws the consequences of rows whose outcome is known.
     async fn finish(&mut self, item: Item) {
-        let Item { rows, mut refused, stored, reply, spooled, .. } = item;
-        let partition = &self.tools.partition;
-        if let Some(stored) = stored {
-            partition.note_end(stored.next_offset);
-        }
-        if let Some((offset, bytes)) = spooled {
+        let Item { rows, refused, stored, reply, spooled, .. } = item;
+        self.note(stored);
+        let refused_rows: usize = refused.iter().map(|(range, _)| range.len()).sum();
+        if let Some(offset) = spooled {
             // Who sent them was told that they are stored; nobody is left to be told otherwise.
-            for (range, reason) in refused {
-                let rows = rows.batch.slice(range.start, range.len());
-                self.tools.rejects.refused(&partition.at, &rows, &reason).await;
+            self.is_halted |= !self.reject(&rows, refused).await;
+            if !self.is_halted {
+                self.waiting.forwarded = offset;
+                self.tell_forwarded(false).await;
             }
-            self.waiting.forwarded = offset;
-            if let Some(spool) = &self.tools.spool {
-                spool.release(bytes);
-            }
-            self.tell_forwarded(false).await;
         } else if let Some((reply, _permit)) = reply {
-            let answer = match refused.pop() {
-                Some((_, reason)) => {
-                    meters::refused(&partition.at, rows.batch.num_rows());
-                    Err(LogError::Rejected { at: partition.at.clone(), reason })
+            let is_whole = refused_rows == rows.batch.num_rows() || self.tools.spool.is_none();
+            let reason = refused.first().map(|(_, reason)| reason.clone()).filter(|_| is_whole);
+            let at = || self.tools.partition.at.clone();
+            let _ = reply.send(match reason {
+                Some(reason) => {
+                    meters::refused(&at(), refused_rows);
+                    Err(LogError::Rejected { at: at(), reason })
                 }
-                None => Ok(stored.unwrap_or_else(|| self.elsewhere())),
-            };
-            let _ = reply.send(answer);
+                // Where some are stored, to refuse all would have them sent again.
+                None if self.reject(&rows, refused).await => {
+                    Ok(stored.unwrap_or_else(|| self.elsewhere()))
+                }
+                None => Err(unavailable(&at(), &"the log is closed")),
+            });
         }
     }
 
-    /// The producer cannot say what became of its messages, and never will.
-    async fn give_up(&mut self, reason: &str, generation: Generation) {
-        tracing::warn!(at = %self.tools.partition.at, reason, "looking in Kafka for what has arrived");
-        if self.tools.spool.is_some() {
-            self.spool_overdue().await;
+    /// Notes where rows were stored: whatever arrived earlier stands before them.
+    fn note(&mut self, stored: Option<Appended>) {
+        if let Some(stored) = stored {
+            self.tools.partition.note_end(stored.next_offset);
+            self.is_unsure = false;
         }
-        let at = &self.tools.partition.at;
-        for item in self.outstanding.drain(..) {
+    }
+
+    /// Stores what was refused among rejected records; whether that was done.
+    async fn reject(&self, rows: &Rows, refused: Vec<(Range<usize>, String)>) -> bool {
+        for (range, reason) in refused {
+            let rows = rows.batch.slice(range.start, range.len());
+            if !self.tools.rejects.refused(&self.tools.partition.at, &rows, &reason).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Nobody can tell what became of a message, and librdkafka will not send it any more.
+    async fn begin_drain(&mut self, reason: String, generation: Generation) {
+        if self.draining.is_none() {
+            tracing::warn!(at = %self.tools.partition.at, reason, "messages have failed");
+            self.draining = Some(reason);
+            if self.tools.spool.is_some() {
+                self.spool_overdue().await;
+            }
+        }
+        self.tools.producer.replace_failed(generation).await;
+    }
+
+    /// Begins anew with what may not have been stored.
+    fn end_drain(&mut self) {
+        let reason = self.draining.take().unwrap_or_default();
+        for item in std::mem::take(&mut self.outstanding) {
             self.first_item += 1;
+            self.note(item.stored);
+            let is_stored = !item.is_unknown && item.refused.is_empty();
             if let Some((reply, _permit)) = item.reply {
-                let reason = reason.to_owned();
-                let _ = reply.send(Err(LogError::Unavailable { at: at.clone(), reason }));
+                let unknown = || unavailable(&self.tools.partition.at, &reason);
+                let _ = reply.send(item.stored.filter(|_| is_stored).ok_or_else(unknown));
             }
         }
         self.window_bytes = 0;
         self.waiting.sent = self.waiting.forwarded;
-        if self.waiting.sent < self.waiting.end {
-            self.check = Check::Unknown;
+        match self.tools.spool {
+            Some(_) if self.waiting.sent < self.waiting.end => self.check = Check::Unknown,
+            Some(_) => {}
+            None => self.is_unsure = true,
         }
-        if let Err(error) = self.tools.producer.replace(generation) {
-            tracing::error!(%error, "no new producer; rows stay in the spool");
-        }
+        self.put_off();
+    }
+
+    /// Waits before it tries again what has failed.
+    fn put_off(&mut self) {
+        self.retry_from = Instant::now() + self.retry_delay;
+        self.retry_delay = (self.retry_delay * 2).min(LONGEST_RETRY);
     }
 
     /// Spools appends together, and answers them.
@@ -395,7 +475,7 @@ impl Lane {
         let answer = self.elsewhere();
         for item in self.outstanding.iter_mut().filter(|item| item.spooled.is_none()) {
             offset += item.rows.batch.num_rows() as u64;
-            item.spooled = Some((offset, batch_bytes(&item.rows.batch) as u64));
+            item.spooled = Some(offset);
             if let Some((reply, _permit)) = item.reply.take() {
                 let _ = reply.send(Ok(answer));
             }
@@ -412,16 +492,14 @@ impl Lane {
     async fn append_to_spool(&mut self, rows: &[Rows]) -> Result<()> {
         let Some(spool) = &self.tools.spool else { return Ok(()) };
         match spool.append(&self.tools.partition.at, rows).await {
-            Ok(end) => {
-                if self.waiting.forwarded == self.waiting.end {
-                    self.waiting.oldest_unix_millis = unix_millis();
-                }
+            Ok((end, bytes)) => {
                 self.waiting.end = end;
+                self.waiting.backlog.push(end, bytes, unix_millis());
                 self.show_waiting();
                 Ok(())
             }
             Err(error) => {
-                self.spool_from = Instant::now() + SPOOL_RETRY;
+                self.spool_from = Instant::now() + FIRST_RETRY;
                 Err(error)
             }
         }
@@ -435,36 +513,41 @@ impl Lane {
             Ok(entries) => entries,
             Err(error) => {
                 tracing::error!(%at, %error, "the spool cannot be read; rows wait in it");
-                self.spool_from = Instant::now() + SPOOL_RETRY;
+                self.put_off();
                 return;
             }
         };
         for entry in entries {
             let before = self.waiting.sent;
             self.waiting.sent = entry.next_offset;
-            self.waiting.oldest_unix_millis = entry.unix_millis;
-            let missing: Vec<Rows> = match &self.check {
+            let Some(last_rows) = entry.rows.last().cloned() else { continue };
+            let mut missing: Vec<Rows> = match &self.check {
                 Check::Known(arrivals) => {
-                    entry.rows.into_iter().map(|rows| arrivals.missing(rows)).collect()
+                    entry.rows.into_iter().flat_map(|rows| arrivals.missing(rows)).collect()
                 }
                 _ => entry.rows,
             };
-            let last = missing.len().saturating_sub(1);
+            if missing.is_empty() {
+                // The entry has arrived, once what is in front of it has.
+                missing.push(Rows { batch: last_rows.batch.slice(0, 0), ..last_rows });
+            }
+            let last = missing.len() - 1;
             for (index, rows) in missing.into_iter().enumerate() {
                 // Only when the last rows have arrived, the entry has.
-                let spooled =
-                    if index == last { (entry.next_offset, entry.bytes) } else { (before, 0) };
+                let spooled = if index == last { entry.next_offset } else { before };
                 let partition = Arc::clone(&self.tools.partition);
                 let batch = rows.batch.clone();
                 let encode = move || partition.codec.encode(&batch);
                 let encoded = tokio::task::spawn_blocking(encode).await;
                 match encoded.unwrap_or_else(|error| Err(error.to_string())) {
                     Ok(messages) => {
-                        let bytes = messages.iter().map(|message| message.payload.len()).sum();
+                        let bytes = messages.iter().map(Outgoing::bytes).sum();
                         self.send(rows, messages, bytes, None, Some(spooled)).await;
                     }
                     Err(reason) => {
-                        self.tools.rejects.refused(&at, &rows.batch, &reason).await;
+                        // As if a broker had refused it.
+                        let refused = vec![(0..rows.batch.num_rows(), reason)];
+                        self.is_halted |= !self.reject(&rows, refused).await;
                         self.send(rows, vec![], 0, None, Some(spooled)).await;
                     }
                 }
@@ -483,12 +566,17 @@ impl Lane {
             Ok(entries) => {
                 let first = entries.first().and_then(|entry| entry.rows.first());
                 let after = first.map_or(0, |rows| rows.after);
-                let look = look(Arc::clone(&self.tools.readers), at, after);
-                self.check = Check::Looking(tokio::spawn(look));
+                let look = Look {
+                    partition: Arc::clone(&self.tools.partition),
+                    producer: Arc::clone(&self.tools.producer),
+                    readers: Arc::clone(&self.tools.readers),
+                    after,
+                };
+                self.check = Check::Looking(tokio::spawn(look.until_known()));
             }
             Err(error) => {
                 tracing::error!(%at, %error, "the spool cannot be read; rows wait in it");
-                tokio::time::sleep(SPOOL_RETRY).await;
+                tokio::time::sleep(FIRST_RETRY).await;
             }
         }
     }
@@ -500,10 +588,10 @@ impl Lane {
         while from < end {
             match spool.read(&self.tools.partition.at, from, FORWARD_BYTES).await {
                 Ok(entries) if !entries.is_empty() => {
-                    if from == self.waiting.forwarded {
-                        self.waiting.oldest_unix_millis = entries[0].unix_millis;
+                    for Spooled { next_offset, bytes, unix_millis, .. } in &entries {
+                        spool.found(*bytes);
+                        self.waiting.backlog.push(*next_offset, *bytes, *unix_millis);
                     }
-                    spool.found(entries.iter().map(|entry| entry.bytes).sum());
                     from = entries.last().map_or(end, |last| last.next_offset);
                 }
                 _ => break,
@@ -513,6 +601,9 @@ impl Lane {
     }
 
     async fn tell_forwarded(&mut self, at_once: bool) {
+        if let Some(spool) = &self.tools.spool {
+            spool.release(self.waiting.backlog.release(self.waiting.forwarded));
+        }
         self.show_waiting();
         let Waiting { forwarded, told: (told, when), end, .. } = self.waiting;
         let is_due = at_once || forwarded == end || when.elapsed() >= FORWARDED_EVERY;
@@ -526,11 +617,9 @@ impl Lane {
     }
 
     fn show_waiting(&self) {
-        let Waiting { forwarded, end, oldest_unix_millis, .. } = self.waiting;
-        let age_millis = match forwarded < end {
-            true => unix_millis().saturating_sub(oldest_unix_millis),
-            false => 0,
-        };
+        let Waiting { forwarded, end, backlog, .. } = &self.waiting;
+        self.tools.partition.set_awaiting_more(forwarded < end);
+        let age_millis = backlog.age_millis(unix_millis());
         meters::waiting(&self.tools.partition.at, end - forwarded, age_millis);
     }
 }

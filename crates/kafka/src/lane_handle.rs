@@ -67,7 +67,7 @@ impl LaneHandle {
         };
         let rejected = |reason| LogError::Rejected { at: at.clone(), reason };
         let messages = encoded.map_err(rejected)?;
-        let bytes = messages.iter().map(|message| message.payload.len()).sum();
+        let bytes = messages.iter().map(Outgoing::bytes).sum();
         let (reply, answer) = oneshot::channel();
         let request = Request { batch, messages, bytes, reply, permit };
         self.requests.send(request).await.map_err(|_| closed())?;

@@ -24,12 +24,14 @@
 //!
 //! - As long as the process lives, librdkafka finds out: it sends on, idempotently and without a
 //!   time limit, and rows in its hands are not sent from the spool.
-//! - After a crash, and when librdkafka gives up for good, Kafka is looked into. Rows are numbered by
-//!   process and partition; each message carries the number of its first row (header
-//!   `thalweg.stamp`), and so does each row of the spool, with the end that the partition had in
-//!   Kafka before the row may have been sent. From the least such end on, the messages are read, and
-//!   only rows above the highest number found are sent. Messages of one process arrive in order, so
-//!   the highest tells about all.
+//! - After a crash, and when librdkafka gives up a message, Kafka is looked into, once all others
+//!   have an outcome. Rows are numbered by process and partition; each message carries the number of
+//!   its first row (header `thalweg.stamp`), and so does each row of the spool, with the end that
+//!   the partition had in Kafka before the row may have been sent. From the least such end on, the
+//!   messages are read, and only rows whose numbers are not found are sent.
+//! - Consumers see only what all in-sync replicas have. So a look first sends a mark, a message
+//!   without rows and without a value, and reads up to it: when the mark is acknowledged, everything
+//!   that arrived before it can be seen.
 //! - Requests of a killed process may still lie in a broker's socket, unread, while the broker is
 //!   paused. It reads them when it goes on, at once; so the look begins two seconds after the broker
 //!   has answered us (`arrivals.rs`). A broker that takes longer for requests that it has in hand
@@ -39,7 +41,9 @@
 //!
 //! Rows whose writers keep them until they are acknowledged, and look in the topic for what has
 //! arrived after a crash, as views do, must not be acknowledged from the spool, where they would not
-//! find them: their topics have none ([`Topic::may_spool`]), and their appends wait for Kafka.
+//! find them: their topics have none ([`Topic::may_spool`]), and their appends wait for Kafka. Before
+//! they look they append an empty batch, which waits for a mark if rows may be there that nobody in
+//! this process knows of.
 //!
 //! # Results say what they cover
 //!
@@ -67,6 +71,7 @@
 
 mod admin;
 mod arrivals;
+mod backlog;
 mod client;
 mod codec;
 mod config;

@@ -14,13 +14,17 @@ const STAMP: &str = "thalweg.stamp";
 /// W3C Trace Context, "traceparent Header".
 const TRACEPARENT: &str = "traceparent";
 
+/// Key of marks: a topic that is compacted takes no message without one.
+const MARK_KEY: &str = "thalweg.mark";
+
 /// Version of the columns that messages of either encoding carry.
 const SCHEMA_VERSION: &str = "1";
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
-    pub(crate) payload: Vec<u8>,
+    /// None of a mark.
+    pub(crate) payload: Option<Vec<u8>>,
     /// What the partition was chosen by, if it is the same for all rows.
     pub(crate) key: Option<String>,
     /// Trace context, if all rows share it.
@@ -41,6 +45,24 @@ pub(crate) struct Incoming {
     /// Whether it says, by having no payload, that its key was deleted.
     pub(crate) is_tombstone: bool,
     pub(crate) payload: Vec<u8>,
+}
+
+impl Outgoing {
+    /// A message without rows, which only shows how far the partition has come.
+    pub(crate) fn mark() -> Self {
+        Self { payload: None, key: Some(MARK_KEY.to_owned()), traceparent: None, rows: 0..0 }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Incoming {
+    /// Whether it is [`Outgoing::mark`].
+    pub(crate) fn is_mark(&self) -> bool {
+        self.stamp.is_some_and(|stamp| stamp.rows == 0)
+    }
 }
 
 impl Encoding {

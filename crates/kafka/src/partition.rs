@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -16,10 +16,11 @@ use tokio::sync::watch;
 
 use crate::codec::Codec;
 
-/// Memory that the latest rows of all partitions share.
+/// Memory that the latest rows of all partitions share, each as much as the others.
 pub(crate) struct RecentBudget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
+    partitions: AtomicUsize,
     shown: Gauge,
 }
 
@@ -35,10 +36,13 @@ pub(crate) struct Partition {
     /// read yet lie before it.
     end: AtomicU64,
     start: AtomicU64,
+    /// Whether rows were acknowledged that have still to reach it.
+    awaits_more: AtomicBool,
 }
 
 /// The latest entries that were read, without a gap.
 struct Recent {
+    bytes: usize,
     entries: VecDeque<(Entry, usize)>,
     /// Offset from which on the entries have everything.
     from: Offset,
@@ -68,14 +72,19 @@ impl RecentBudget {
     }
 
     fn shown_as(shown: Gauge, limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, used_bytes: AtomicUsize::new(0), shown })
+        let (used_bytes, partitions) = Default::default();
+        Arc::new(Self { limit_bytes, used_bytes, partitions, shown })
     }
 
-    fn change(&self, more: usize, less: usize) -> usize {
+    fn change(&self, more: usize, less: usize) {
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
         let used = self.used_bytes.fetch_sub(less, Ordering::Relaxed) - less;
         self.shown.set(used as f64);
-        used
+    }
+
+    /// What one partition may use.
+    fn share_bytes(&self) -> usize {
+        self.limit_bytes / self.partitions.load(Ordering::Relaxed).max(1)
     }
 }
 
@@ -88,15 +97,25 @@ impl Partition {
         from: Offset,
         budget: Arc<RecentBudget>,
     ) -> Arc<Self> {
+        budget.partitions.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             at,
             codec,
             budget,
-            recent: Mutex::new(Recent { entries: VecDeque::new(), from }),
+            recent: Mutex::new(Recent { bytes: 0, entries: VecDeque::new(), from }),
             followed: watch::Sender::new(from),
             end: AtomicU64::new(range.end.max(from)),
             start: AtomicU64::new(range.start),
+            awaits_more: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn awaits_more(&self) -> bool {
+        self.awaits_more.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_awaiting_more(&self, awaits_more: bool) {
+        self.awaits_more.store(awaits_more, Ordering::Release);
     }
 
     pub(crate) fn offsets(&self) -> OffsetRange {
@@ -127,18 +146,21 @@ impl Partition {
     /// Takes what was read next.
     pub(crate) fn push(&self, entries: Vec<Entry>) {
         let Some(end) = entries.last().map(|last| last.next_offset) else { return };
+        let share = self.budget.share_bytes();
         let mut recent = self.recent.lock();
+        let before = recent.bytes;
         for entry in entries {
             let bytes = batch_bytes(&entry.batch);
-            let mut used = self.budget.change(bytes, 0);
+            recent.bytes += bytes;
             recent.entries.push_back((entry, bytes));
-            while used > self.budget.limit_bytes
+            while recent.bytes > share
                 && let Some((oldest, bytes)) = recent.entries.pop_front()
             {
                 recent.from = oldest.next_offset;
-                used = self.budget.change(0, bytes);
+                recent.bytes -= bytes;
             }
         }
+        self.budget.change(recent.bytes, before);
         drop(recent);
         self.note_end(end);
         self.followed.send_replace(end);
@@ -180,8 +202,8 @@ impl Partition {
 
 impl Drop for Partition {
     fn drop(&mut self) {
-        let bytes = self.recent.get_mut().entries.drain(..).map(|(_, bytes)| bytes).sum();
-        self.budget.change(0, bytes);
+        self.budget.change(0, self.recent.get_mut().bytes);
+        self.budget.partitions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

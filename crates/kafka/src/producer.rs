@@ -10,11 +10,15 @@ use rdkafka::{
     message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
-use thalweg_log::{LogError, Offset, Result, TopicPartition};
-use tokio::sync::mpsc::UnboundedSender;
+use thalweg_log::{Offset, Result, TopicPartition};
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::spawn_blocking,
+};
+use uuid::Uuid;
 
 use crate::{
-    client::{client_config, partition_number, report, wrong_settings},
+    client::{client_config, partition_number, report, unavailable, wrong_settings},
     config::{Encoding, KafkaConfig},
     message::{Outgoing, headers},
     stamp::Stamp,
@@ -88,7 +92,7 @@ impl Producer {
             // what waits is bounded by who sends.
             ("message.timeout.ms", "0"),
             ("queue.buffering.max.messages", "10000000"),
-            ("queue.buffering.max.kbytes", "2097151"),
+            ("queue.buffering.max.kbytes", "2147483647"),
             ("retry.backoff.ms", "100"),
             ("retry.backoff.max.ms", "2000"),
             ("request.timeout.ms", "10000"),
@@ -110,12 +114,14 @@ impl Producer {
     ) {
         let producer = Arc::clone(&self.current.read());
         let headers = headers(encoding, stamp, message.traceparent.as_deref());
-        let mut record = BaseRecord::with_opaque_to(&at.topic, Box::new(ticket))
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&at.topic, Box::new(ticket))
             .partition(partition_number(at))
-            .payload(&message.payload)
             .headers(headers);
+        if let Some(payload) = &message.payload {
+            record = record.payload(payload);
+        }
         if let Some(key) = &message.key {
-            record = record.key(key);
+            record = record.key(key.as_bytes());
         }
         if let Err((error, record)) = producer.send(record) {
             let generation = generation_of(&producer);
@@ -123,19 +129,55 @@ impl Producer {
         }
     }
 
-    /// Replaces the producer `generation`, which has failed for good, unless that was done.
+    /// Offset of a mark: a message without rows that all in-sync replicas have. What arrived in the
+    /// partition earlier, whoever sent it, stands before it, and consumers get to see that.
     ///
     /// # Errors
-    /// [`LogError::Config`].
-    pub(crate) fn replace(&self, generation: Generation) -> Result<()> {
-        let mut current = self.current.write();
-        if generation_of(&current) == generation {
-            let context = Deliveries { generation: generation + 1 };
-            let next = self.config.create_with_context(context);
-            let next = next.map_err(|error| LogError::Config(error.to_string()))?;
-            *current = Arc::new(next);
+    /// [`LogError::Unavailable`].
+    pub(crate) async fn mark(&self, at: &TopicPartition, encoding: Encoding) -> Result<Offset> {
+        let (deliveries, mut delivered) = unbounded_channel();
+        let stamp = Stamp { origin: Uuid::nil(), sequence: 0, rows: 0 };
+        let ticket = Ticket { deliveries, item: 0, rows: 0..0 };
+        self.send(at, &Outgoing::mark(), encoding, stamp, ticket);
+        let Some(Delivery { outcome, generation, .. }) = delivered.recv().await else {
+            return Err(unavailable(at, &"nobody says what became of a message"));
+        };
+        match outcome {
+            Outcome::Stored(offset) => Ok(offset),
+            Outcome::Refused(reason) => Err(unavailable(at, &reason)),
+            Outcome::Unknown(reason) => {
+                self.replace_failed(generation).await;
+                Err(unavailable(at, &reason))
+            }
         }
-        Ok(())
+    }
+
+    /// Replaces the producer `generation` if it has failed for good. All its messages get an outcome
+    /// then.
+    pub(crate) async fn replace_failed(&self, generation: Generation) {
+        let current = Arc::clone(&self.current.read());
+        if generation_of(&current) != generation {
+            return;
+        }
+        let Some((code, reason)) = current.client().fatal_error() else { return };
+        tracing::error!(%code, reason, "the producer has failed; another one takes over");
+        drop(current);
+        let context = Deliveries { generation: generation + 1 };
+        let next = match self.config.create_with_context(context) {
+            Ok(next) => Arc::new(next),
+            Err(error) => return tracing::error!(%error, "there is no producer to take over"),
+        };
+        let failed = {
+            let mut current = self.current.write();
+            if generation_of(&current) != generation {
+                return;
+            }
+            std::mem::replace(&mut *current, next)
+        };
+        // It tells what it knows of its messages, and ends its threads.
+        if let Err(error) = spawn_blocking(move || drop(failed)).await {
+            tracing::error!(%error, "ending a producer that has failed");
+        }
     }
 }
 
@@ -185,11 +227,11 @@ fn outcome_of(error: &KafkaError) -> Outcome {
                 | Code::TopicAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::InvalidRecord
+                // Refused with the rest of its batch, of which one record was invalid.
+                | Code::InvalidDifferentRecord
                 | Code::InvalidTimestamp
                 | Code::PolicyViolation
                 | Code::InvalidTopic
-                | Code::UnknownTopic
-                | Code::UnknownPartition
         )
     );
     let reason = match error.rdkafka_error_code() {

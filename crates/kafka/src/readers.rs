@@ -77,13 +77,14 @@ impl Readers {
         let began = Instant::now();
         loop {
             let waited = began.elapsed() >= READ_TIMEOUT;
-            // Known before the read, which may be told of less.
+            // Both known before the read, which may be told of less.
             let end = partition.offsets().end;
+            let is_behind = waited && self.watermarks(&partition.at)?.1 < end;
             match self.read_once(partition, from, max_bytes) {
                 Ok(entries) if !entries.is_empty() => return Ok(entries),
                 // Kafka's own records, such as those of transactions, take offsets too. But a new
                 // leader may also not know yet how far its log is valid: it is given time.
-                Ok(_) if waited && self.watermarks(&partition.at)?.1 < end => {
+                Ok(_) if is_behind => {
                     let reason = format!("it ends before {end}, which was acknowledged");
                     return Err(unavailable(&partition.at, &reason));
                 }
@@ -126,7 +127,7 @@ impl Readers {
         Ok(partition.codec.decode(&partition.at, from, &messages).entries)
     }
 
-    /// Calls `see` with the messages of a partition from `from` to before `end`.
+    /// Calls `see` with the messages of a partition from `from` to `last`, which is one of them.
     ///
     /// # Errors
     /// [`thalweg_log::LogError::Unavailable`].
@@ -134,23 +135,24 @@ impl Readers {
         &self,
         at: &TopicPartition,
         from: Offset,
-        end: Offset,
+        last: Offset,
         mut see: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<()> {
         let (mut next, mut moved) = (from, Instant::now());
-        while next < end {
+        while next <= last {
             let before = next;
-            let reached = self.each(at, next, |message| {
+            let read = self.each(at, next, |message| {
                 see(message);
                 next = offset(message) + 1;
-                next < end
+                next <= last
             });
-            let is_end = reached.map_err(|error| unavailable(at, &error))?;
+            read.map_err(|error| unavailable(at, &error))?;
             if next > before {
                 moved = Instant::now();
-            } else if is_end && moved.elapsed() >= READ_TIMEOUT {
-                // Nothing but Kafka's own records; a new leader has had time to learn its end.
-                break;
+            } else if moved.elapsed() >= READ_TIMEOUT {
+                // Such as of a transaction that is open before it.
+                let reason = format!("message {last} is not shown to consumers yet");
+                return Err(unavailable(at, &reason));
             } else {
                 std::thread::sleep(READ_AGAIN);
             }
@@ -159,13 +161,12 @@ impl Readers {
     }
 
     /// Calls `see` with messages from `from` on for as long as it says so and more are there.
-    /// Answers whether the end of the partition was reached.
     fn each(
         &self,
         at: &TopicPartition,
         from: Offset,
         mut see: impl FnMut(&BorrowedMessage<'_>) -> bool,
-    ) -> Result<bool, KafkaError> {
+    ) -> Result<(), KafkaError> {
         let place = (at.clone(), from);
         let mut reader = self
             .take(at, Some(&place))
@@ -179,7 +180,8 @@ impl Readers {
             match reader.poll(patience)? {
                 Polled::Message(message) => {
                     // Left over from what was assigned before.
-                    if message.topic() != &*at.topic || offset(&message) < next {
+                    let place = (message.topic(), message.partition());
+                    if place != (&at.topic, partition_number(at)) || offset(&message) < next {
                         continue;
                     }
                     next = offset(&message) + 1;
@@ -200,7 +202,7 @@ impl Readers {
         // At the end nothing says when there is more; it is asked again.
         reader.place = (!is_end).then(|| (at.clone(), next));
         self.give_back(reader);
-        Ok(is_end)
+        Ok(())
     }
 
     fn take(

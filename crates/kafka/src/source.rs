@@ -39,7 +39,7 @@ use crate::{
     opened::{Shared, tail},
     partition::{Partition, RecentBudget},
     readers::Readers,
-    rejects::Rejects,
+    rejects::{Rejects, RejectsPlace},
 };
 
 /// What a consumer that only asks fetches ahead.
@@ -104,7 +104,8 @@ impl SourceLog {
         };
         let begins = known.iter().flat_map(|known| &known.begins);
         let partitions = (0..).zip(begins).map(partition).collect();
-        let rejects = Rejects::Log(rejected);
+        let closed = CancellationToken::new();
+        let rejects = Rejects { place: RejectsPlace::Log(rejected), closed: closed.clone() };
         Ok(Arc::new(Self {
             asking: consumer(&client, &group, ASK_KBYTES)?,
             follower: Mutex::new(Some(Following {
@@ -116,7 +117,7 @@ impl SourceLog {
                 topics: RwLock::default(),
                 readers: Arc::new(Readers::new(client.clone())),
                 groups: Groups::new(client),
-                closed: CancellationToken::new(),
+                closed,
             }),
             source: source.clone(),
             known,

@@ -74,12 +74,12 @@ impl Rows {
         Stamp { origin: self.origin, sequence, rows }
     }
 
-    /// Without the rows whose numbers are below `sequence`.
-    pub(crate) fn from(self, sequence: u64) -> Self {
-        let rows = self.batch.num_rows();
-        let skip = sequence.saturating_sub(self.sequence).min(rows as u64);
-        let batch = self.batch.slice(skip as usize, rows - skip as usize);
-        Self { batch, sequence: self.sequence + skip, ..self }
+    /// Those whose numbers are `sequences`, which lie among these; `None` if that is none.
+    pub(crate) fn between(&self, sequences: std::ops::Range<u64>) -> Option<Self> {
+        let rows = sequences.end.checked_sub(sequences.start).filter(|rows| *rows > 0)?;
+        let skip = sequences.start - self.sequence;
+        let batch = self.batch.slice(skip as usize, rows as usize);
+        Some(Self { batch, sequence: sequences.start, ..self.clone() })
     }
 }
 
@@ -134,23 +134,32 @@ impl Spool {
         Ok((forwarded.max(range.start), range.end))
     }
 
-    /// Stores rows durably; answers where the spool of the partition ends then.
+    /// Stores rows durably; answers where the spool of the partition ends then, and how many bytes
+    /// are to be released when they have been forwarded.
     ///
     /// # Errors
     /// [`LogError::Overloaded`] at the limit; the disk's errors.
-    pub(crate) async fn append(&self, at: &TopicPartition, rows: &[Rows]) -> Result<Offset> {
+    pub(crate) async fn append(&self, at: &TopicPartition, rows: &[Rows]) -> Result<(Offset, u64)> {
         let bytes: u64 = rows.iter().map(|rows| batch_bytes(&rows.batch) as u64).sum();
-        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
-        if waiting + bytes > self.limit_bytes {
-            return Err(LogError::Overloaded {
-                at: at.clone(),
-                reason: format!(
-                    "{waiting} bytes wait in the spool for Kafka, and \
-                     log.kafka.spool.limit_bytes is {}; retry when brokers are back",
-                    self.limit_bytes
-                ),
-            });
+        let reserve = |waiting: u64| Some(waiting + bytes).filter(|sum| *sum <= self.limit_bytes);
+        let reserved =
+            self.waiting_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve);
+        reserved.map_err(|waiting| LogError::Overloaded {
+            at: at.clone(),
+            reason: format!(
+                "{waiting} bytes wait in the spool for Kafka, and log.kafka.spool.limit_bytes is \
+                 {}; retry when brokers are back",
+                self.limit_bytes
+            ),
+        })?;
+        let stored = self.store(at, rows).await;
+        if stored.is_err() {
+            self.release(bytes);
         }
+        Ok((stored?, bytes))
+    }
+
+    async fn store(&self, at: &TopicPartition, rows: &[Rows]) -> Result<Offset> {
         let rejected = |error: arrow::error::ArrowError| LogError::Rejected {
             at: at.clone(),
             reason: error.to_string(),
@@ -162,7 +171,6 @@ impl Spool {
         let batch = concat_batches(&schema, &stamped).map_err(rejected)?;
         let count = batch.num_rows() as u64;
         let appended = self.log.append(at.clone(), batch).await?;
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         metrics::counter!("thalweg_kafka_spooled_rows_total", "topic" => at.topic.to_string())
             .increment(count);
         Ok(appended.next_offset)
@@ -266,7 +274,7 @@ fn unstamped(batch: &RecordBatch) -> Option<Vec<Rows>> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::{array::Int64Array, datatypes::Int64Type};
+    use arrow::array::Int64Array;
 
     use super::*;
 
@@ -335,14 +343,5 @@ mod tests {
         let retain = Arc::clone(&spool);
         spawn_blocking(move || retain.log.apply_retention(i64::MAX)).await.unwrap();
         assert_ne!(spool.log.offsets(at()).unwrap().start, 0, "what was forwarded takes no space");
-    }
-
-    #[test]
-    fn rows_that_have_arrived_are_left_out() {
-        let rest = rows(1, 10, 5).from(13);
-        assert_eq!((rest.sequence, rest.batch.num_rows()), (13, 2));
-        assert_eq!(rest.batch.column(0).as_primitive::<Int64Type>().values(), &[3, 4]);
-        assert_eq!(rows(1, 10, 5).from(20).batch.num_rows(), 0);
-        assert_eq!(rows(1, 10, 5).from(3), rows(1, 10, 5));
     }
 }

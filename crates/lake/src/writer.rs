@@ -11,11 +11,11 @@ use arrow::array::RecordBatch;
 use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::select_all;
+use thalweg_background::Priority;
 use thalweg_log::{Entry, LogError, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::background;
 use crate::conform::{batch_bytes, conform};
 use crate::delta::Change;
 use crate::encode::write_files;
@@ -25,9 +25,9 @@ use crate::table::{Table, stopped};
 
 /// Wait after the first failure; doubles up to [`MAX_RETRY_DELAY`].
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Rows that may wait in the log while encoding gives way to taking in more; beyond that, it takes
-/// its share.
-const MAX_WAITING_ROWS: u64 = 10_000_000;
+/// How long rows may have waited in the log while encoding gives way to taking in more; beyond that,
+/// it takes its share.
+const MAX_WAIT_MILLIS: i64 = 20_000;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Rows on their way into the table.
@@ -134,8 +134,10 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let config = table.config.clone();
     let write = move || write_files(&root, &spec, &config, &batches);
     // Senders wait for what encoding would take from them; rows in the log are safe, and seen.
-    let gives_way = table.lag(&table.snapshots.current())? < MAX_WAITING_ROWS;
-    let files = background::run(gives_way, write).await;
+    let waited_millis = |oldest: i64| Utc::now().timestamp_millis().saturating_sub(oldest);
+    let can_wait = oldest_unix_millis.is_none_or(|oldest| waited_millis(oldest) < MAX_WAIT_MILLIS);
+    let priority = if can_wait { Priority::Idle } else { Priority::Normal };
+    let files = thalweg_background::run(priority, write).await;
     let files = files.ok_or_else(|| LakeError::Stopped("encoder".into()))??;
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();
@@ -149,8 +151,8 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     metrics::counter!("thalweg_lake_bytes_committed_total", &label()).increment(bytes);
     metrics::histogram!("thalweg_lake_commit_seconds", &label()).record(started.elapsed());
     if let Some(oldest) = oldest_unix_millis {
-        let age_millis = Utc::now().timestamp_millis().saturating_sub(oldest);
-        metrics::gauge!("thalweg_lake_lag_seconds", &label()).set(age_millis as f64 / 1e3);
+        metrics::gauge!("thalweg_lake_lag_seconds", &label())
+            .set(waited_millis(oldest) as f64 / 1e3);
     }
     let lag = table.lag(&table.snapshots.current())?;
     metrics::gauge!("thalweg_lake_lag_rows", &label()).set(lag as f64);

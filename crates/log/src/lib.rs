@@ -111,6 +111,14 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::UnknownTopic`], [`LogError::UnknownPartition`].
     fn offsets(&self, at: TopicPartition) -> Result<OffsetRange>;
 
+    /// Whether rows have been acknowledged that have still to reach the partition.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`], [`LogError::UnknownPartition`].
+    fn awaits_more(&self, at: TopicPartition) -> Result<bool> {
+        self.offsets(at).map(|_| false)
+    }
+
     /// Offset of the first entry appended at or after `unix_millis` (end offset if none).
     fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>>;
 

@@ -57,6 +57,8 @@ pub(crate) struct View {
     late: Vec<RecordBatch>,
     /// The checkpoint whose rows are not delivered yet.
     undelivered: Option<Checkpoint>,
+    /// Whether rows of `undelivered` may have been appended before a crash.
+    is_resumed: bool,
     /// Whether anything came since the last checkpoint.
     is_changed: bool,
     /// When the log was told last how far the view has read.
@@ -98,6 +100,7 @@ impl View {
         view.watermark.resume(&checkpoint.reached);
         if checkpoint.outbox.is_some() {
             view.undelivered = Some(checkpoint);
+            view.is_resumed = true;
         }
         Ok(Some(view))
     }
@@ -141,6 +144,7 @@ impl View {
             open,
             late: vec![],
             undelivered: None,
+            is_resumed: false,
             is_changed: false,
             released: None,
             refreshed: None,
@@ -222,7 +226,10 @@ impl View {
     /// Notes which partitions have been read to their end.
     pub(crate) fn note_ends(&mut self) -> Result<()> {
         for (at, cursor) in &self.cursors {
-            let is_at_end = self.made.log.offsets(at.clone())?.end <= *cursor;
+            let log = &self.made.log;
+            // Rows that are still on their way are not to find their windows closed.
+            let is_at_end =
+                log.offsets(at.clone())?.end <= *cursor && !log.awaits_more(at.clone())?;
             self.watermark.set_at_end(at, is_at_end);
         }
         Ok(())
@@ -317,13 +324,18 @@ impl View {
         let ends = checkpoint.outbox.as_ref().expect("kept only with rows to deliver");
         let (log, name) = (&*self.made.log, &self.made.name);
         let output = self.store.output()?;
+        let late = self.store.late()?;
+        if self.is_resumed {
+            settle(log, self.output_at(), &output).await?;
+            settle(log, late_at(), &late).await?;
+        }
         let emitted =
             append(log, self.output_at(), ends.output_end, output, RecordBatch::num_rows).await?;
         self.meters.emitted(emitted);
-        let late = self.store.late()?;
         append(log, late_at(), ends.late_end, late, |batch| count_of(name, batch)).await?;
         self.store.set_delivered(checkpoint)?;
         self.undelivered = None;
+        self.is_resumed = false;
         Ok(())
     }
 
@@ -401,6 +413,14 @@ pub fn consumer_group(topic: &str) -> String {
 
 fn late_at() -> TopicPartition {
     TopicPartition::new(LATE_EVENTS, 0)
+}
+
+/// Waits for rows of `batches` that were on their way to the log before a crash.
+async fn settle(log: &dyn Log, at: TopicPartition, batches: &[RecordBatch]) -> Result<()> {
+    if let Some(first) = batches.first() {
+        log.append(at, RecordBatch::new_empty(first.schema())).await?;
+    }
+    Ok(())
 }
 
 /// Appends `batches`, without the rows that are behind `end` already: `own` counts, in a batch of

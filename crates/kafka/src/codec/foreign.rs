@@ -1,8 +1,8 @@
 //! Messages of other producers, and messages of which no row can be made.
 //!
 //! On the topics of events others may write what OpenTelemetry's exporters write (OTLP in protobuf
-//! or JSON), events in the native envelope, or the columns of the table as JSON. Which it is, is
-//! told from the bytes: headers say nothing reliable.
+//! or JSON), and events in the native envelope. Which it is, is told from the bytes: headers say
+//! nothing reliable.
 
 use std::sync::Arc;
 
@@ -46,6 +46,10 @@ pub(super) fn read(
     let format = format(&message.payload, is_logs);
     decode::decode(format, &message.payload, &mut sink).map_err(|error| error.to_string())?;
     let Sink { events, spans, rejected, .. } = sink;
+    let is_empty = events.is_empty() && rejected.is_empty();
+    if is_empty && spans.as_ref().is_none_or(|spans| spans.is_empty()) && !is_export(message) {
+        return Err("there is no record in it".into());
+    }
     let rejected = (!rejected.is_empty()).then(|| rejected.finish(observed, None));
     let rows = match (is_logs, spans) {
         (true, None) => events.finish(),
@@ -64,20 +68,29 @@ pub(crate) fn reject(at: &TopicPartition, message: &Incoming, reason: String) ->
     rejected.finish(message.unix_millis.saturating_mul(NANOS_PER_MILLI), None)
 }
 
+/// Whether it is an export request for sure, which may have no records.
+fn is_export(message: &Incoming) -> bool {
+    message.payload.is_empty() || names(&message.payload, b"\"resource")
+}
+
 /// What the bytes seem to be. Protobuf of an export request begins with the tag of its field 1.
 fn format(payload: &[u8], is_logs: bool) -> BodyFormat<'static> {
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
     let is_json = matches!(first, Some(b'{' | b'['));
     // `"resourceLogs"` and `"resourceSpans"` lead to the records of an export request.
-    let head = &payload[..payload.len().min(HEAD_BYTES)];
-    let names = |name: &[u8]| head.windows(name.len()).any(|window| window == name);
     match (is_json, is_logs) {
-        (true, true) if names(b"\"resourceLogs\"") => BodyFormat::OtlpJson,
+        (true, true) if names(payload, b"\"resourceLogs\"") => BodyFormat::OtlpJson,
         (true, true) => BodyFormat::Json,
         (true, false) => BodyFormat::OtlpTracesJson,
         (false, true) => BodyFormat::OtlpProtobuf,
         (false, false) => BodyFormat::OtlpTracesProtobuf,
     }
+}
+
+/// Whether `name` stands near the beginning.
+fn names(payload: &[u8], name: &[u8]) -> bool {
+    let head = &payload[..payload.len().min(HEAD_BYTES)];
+    head.windows(name.len()).any(|window| window == name)
 }
 
 /// How far into a message the name of its first member is looked for.
@@ -127,6 +140,26 @@ mod tests {
         let rejected = rejected.unwrap();
         let reason = rejected["reason"].as_string::<i32>().value(0);
         assert!(reason.contains("service: expected a name"), "{reason}");
+    }
+
+    #[test]
+    fn a_message_without_a_record_is_rejected_unless_it_is_an_empty_request() {
+        for (payload, schema) in [
+            (&b"hi"[..], log_schema()),
+            (br#"{"service":"a","name":"GET /"}"#, span_schema()),
+            (b"[]", log_schema()),
+        ] {
+            let error = read(&at(), &message(payload), &schema).unwrap_err();
+            assert_eq!(error, "there is no record in it");
+        }
+        for (payload, schema) in [
+            (&b""[..], log_schema()),
+            (br#"{"resourceLogs":[]}"#, log_schema()),
+            (br#"{"resourceSpans":[]}"#, span_schema()),
+        ] {
+            let (rows, rejected) = read(&at(), &message(payload), &schema).unwrap();
+            assert_eq!((rows.num_rows(), rejected), (0, None));
+        }
     }
 
     #[test]

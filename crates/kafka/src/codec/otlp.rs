@@ -40,6 +40,8 @@ const NANOS_PER_MICRO: i64 = 1_000;
 /// Severities that OTLP has.
 const SEVERITIES: Range<i8> = 1..25;
 /// Bytes of ids.
+/// What the rows of a message may take: a resource stands in it once, but in each of its rows.
+const MAX_TEXT_BYTES: usize = 64 << 20;
 const TRACE_ID_BYTES: usize = 16;
 const SPAN_ID_BYTES: usize = 8;
 
@@ -266,8 +268,9 @@ pub(super) fn read(payload: &[u8]) -> Result<RecordBatch, String> {
     for logs in request.resource_logs {
         let attributes = logs.resource.unwrap_or_default().attributes;
         let resource = Split::of(&attributes)?;
+        let resource_bytes = resource.bytes();
         for record in logs.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
-            columns.push(&record, &resource)?;
+            columns.push(&record, &resource, resource_bytes)?;
         }
     }
     columns.finish()
@@ -291,6 +294,11 @@ impl<'a> Split<'a> {
         let (columns, rest) =
             split.ok_or_else(|| format!("expected `{COLUMNS}` first among attributes"))?;
         Ok(Self { columns, rest })
+    }
+
+    /// What its texts take, about.
+    fn bytes(&self) -> usize {
+        self.columns.iter().chain(self.rest).map(prost::Message::encoded_len).sum()
     }
 
     fn column(&self, key: &str) -> Option<&'a Any> {
@@ -334,6 +342,8 @@ fn value(attribute: &KeyValue) -> Option<&Any> {
 /// Columns under construction.
 #[derive(Default)]
 struct Columns {
+    /// What the texts of records, and of what they share, take.
+    text_bytes: usize,
     texts: [Vec<Option<String>>; TEXTS.len()],
     resource_texts: [Vec<Option<String>>; RESOURCE_TEXTS.len()],
     time_unix_nano: Vec<i64>,
@@ -352,8 +362,18 @@ struct Columns {
 }
 
 impl Columns {
-    fn push(&mut self, record: &LogRecord, resource: &Split<'_>) -> Result<(), String> {
+    /// `resource_bytes` are those of `resource`, which each of its records gets.
+    fn push(
+        &mut self,
+        record: &LogRecord,
+        resource: &Split<'_>,
+        resource_bytes: usize,
+    ) -> Result<(), String> {
         let split = Split::of(&record.attributes)?;
+        self.text_bytes += split.bytes() + resource_bytes;
+        if self.text_bytes > MAX_TEXT_BYTES {
+            return Err(format!("expected rows of at most {MAX_TEXT_BYTES} bytes, found more"));
+        }
         for (texts, (_, key)) in self.texts.iter_mut().zip(TEXTS) {
             texts.push(split.text(key).map(str::to_owned));
         }
@@ -445,6 +465,24 @@ mod tests {
         let read = Columns::default().finish().unwrap();
         assert_eq!(read.schema(), log_schema());
         assert_eq!(write(&read, 0..0).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_small_message_does_not_become_huge() {
+        let marked = |attribute: Option<KeyValue>| {
+            let count = attribute.iter().len();
+            let mark = super::attribute(COLUMNS, Any::IntValue(count as i64));
+            [mark].into_iter().chain(attribute).collect::<Vec<_>>()
+        };
+        let huge = super::attribute(RESOURCE, Any::StringValue("x".repeat(900_000)));
+        let record = LogRecord { attributes: marked(None), ..Default::default() };
+        let scope_logs = vec![ScopeLogs { log_records: vec![record; 100], ..Default::default() }];
+        let resource = Some(Resource { attributes: marked(Some(huge)), ..Default::default() });
+        let logs = ResourceLogs { resource, scope_logs, ..Default::default() };
+        let bytes = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
+        assert!(bytes.len() < 1_000_000);
+        let error = read(&bytes).unwrap_err();
+        assert!(error.contains("at most 67108864 bytes"), "{error}");
     }
 
     #[test]

@@ -130,10 +130,18 @@ impl Workload {
     }
 }
 
-/// Sends the whole workload over several connections while probing when events become visible.
-pub(crate) async fn ingest(workload: &Workload, server: &BenchServer) -> anyhow::Result<Ingested> {
+/// Sends the whole workload over several connections; the time until the last acknowledgement.
+pub(crate) async fn send(workload: &Workload, server: &BenchServer) -> anyhow::Result<Duration> {
+    send_counting(workload, server, &AtomicUsize::new(0)).await
+}
+
+/// `next` is the number of the body that is sent next.
+async fn send_counting(
+    workload: &Workload,
+    server: &BenchServer,
+    next: &AtomicUsize,
+) -> anyhow::Result<Duration> {
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let next = AtomicUsize::new(0);
     let start = Instant::now();
     let connection = || async {
         while let Some(body) = workload.body(next.fetch_add(1, Ordering::Relaxed))? {
@@ -149,6 +157,14 @@ pub(crate) async fn ingest(workload: &Workload, server: &BenchServer) -> anyhow:
         }
         anyhow::Ok(start.elapsed())
     };
+    let elapsed = futures::future::try_join_all((0..CONNECTIONS).map(|_| connection())).await?;
+    elapsed.into_iter().max().context("there are connections")
+}
+
+/// Sends the whole workload while probing when events become visible.
+pub(crate) async fn ingest(workload: &Workload, server: &BenchServer) -> anyhow::Result<Ingested> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let next = AtomicUsize::new(0);
     let probes = async {
         let mut visible_after = Vec::new();
         loop {
@@ -159,9 +175,8 @@ pub(crate) async fn ingest(workload: &Workload, server: &BenchServer) -> anyhow:
             }
         }
     };
-    let connections = futures::future::try_join_all((0..CONNECTIONS).map(|_| connection()));
-    let (elapsed, visible_after) = tokio::try_join!(connections, probes)?;
-    let elapsed = elapsed.into_iter().max().context("there are connections")?;
+    let (elapsed, visible_after) =
+        tokio::try_join!(send_counting(workload, server, &next), probes)?;
     Ok(Ingested { elapsed, visible_after })
 }
 

@@ -1,10 +1,11 @@
 //! `make bench`: what the whole pipeline does with generated events on this machine, beside the
-//! physical limits, DuckDB and Spark, in one run.
+//! physical limits, DuckDB, Kafka and Spark, in one run.
 //!
 //! `BENCH_EVENTS` sets the number of events (10 million), `BENCH_PARTS` what is measured
-//! (`pipeline,views,alerts`).
+//! (`pipeline,views,alerts,kafka`; the last needs `make kafka-jars`).
 
 mod alerts;
+mod kafka;
 mod load;
 mod python;
 mod questions;
@@ -21,6 +22,9 @@ use load::Workload;
 use server::BenchServer;
 use tokio::runtime::Runtime;
 
+/// What is measured, unless told otherwise.
+const ALL: &str = "pipeline,views,alerts,kafka";
+
 fn main() -> anyhow::Result<()> {
     // `cargo bench` passes `--bench`; `cargo test --benches` does not, and measures nothing.
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -32,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     let directory = target.join("bench");
     std::fs::create_dir_all(&directory)?;
 
-    let parts = std::env::var("BENCH_PARTS").unwrap_or_else(|_| "pipeline,views,alerts".into());
+    let parts = std::env::var("BENCH_PARTS").unwrap_or_else(|_| ALL.into());
 
     let workload = Workload::prepare(&directory, events)?;
     report::machine(&workload);
@@ -42,7 +46,8 @@ fn main() -> anyhow::Result<()> {
             "pipeline" => pipeline(&workload, &directory, &runtime)?,
             "views" => runtime.block_on(views::measure(&workload, &directory))?,
             "alerts" => runtime.block_on(alerts::measure(&directory))?,
-            _ => anyhow::bail!("BENCH_PARTS: expected pipeline, views or alerts, found `{part}`"),
+            "kafka" => kafka::measure(&workload, &directory, &runtime)?,
+            _ => anyhow::bail!("BENCH_PARTS: expected some of {ALL}, found `{part}`"),
         }
     }
     Ok(())

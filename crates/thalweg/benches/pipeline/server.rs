@@ -74,6 +74,14 @@ impl BenchServer {
         Ok(serde_json::from_str(&body)?)
     }
 
+    /// Sum of the metric `name` over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = reqwest::get(format!("{}/metrics", self.http)).await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        Ok(values.sum::<Result<f64, _>>()?)
+    }
+
     /// Most memory the process ever held.
     pub(crate) fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

@@ -12,7 +12,7 @@ use thalweg_event::{
 
 use super::{
     any::{Any, MAX_NESTING, Nested, deeper},
-    record::{Entity, Header, Id, Scope, entity},
+    record::{Entity, Header, Id, Scope, Shared, entity},
 };
 use crate::decode::{Sink, Unreadable, lines::utf8};
 
@@ -27,26 +27,36 @@ struct Names {
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
     const NAMES: Names =
         Names { of_resources: "resourceLogs", of_scopes: "scopeLogs", records: "logRecords" };
+    let mut shared = Shared::default();
     each_record(&NAMES, body, |record, entity| {
+        if !shared.count(&entity, sink) {
+            return;
+        }
         sink.record(record.as_bytes(), |row| {
             let (resource, scope) = entity?;
             row.resource(resource);
             read_record(record, scope, row)
         });
-    })
+    })?;
+    shared.outcome
 }
 
 /// Reads an `ExportTraceServiceRequest`.
 pub(in crate::decode) fn decode_spans(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
     const NAMES: Names =
         Names { of_resources: "resourceSpans", of_scopes: "scopeSpans", records: "spans" };
+    let mut shared = Shared::default();
     each_record(&NAMES, body, |span, entity| {
+        if !shared.count(&entity, sink) {
+            return;
+        }
         sink.span(span.as_bytes(), |row| {
             let (resource, scope) = entity?;
             row.resource(resource);
             span::read(span, scope, row)
         });
-    })
+    })?;
+    shared.outcome
 }
 
 /// Calls `take` with each record of an export request.

@@ -9,30 +9,40 @@ use thalweg_event::{Fault, Resource, Row};
 
 use super::{
     any::{Any, MAX_NESTING, Nested, deeper},
-    record::{Entity, Header, Id, Scope, entity},
+    record::{Entity, Header, Id, Scope, Shared, entity},
 };
 use crate::decode::{Sink, Unreadable, wire::fields};
 
 /// Reads an `ExportLogsServiceRequest`.
 pub(in crate::decode) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
+    let mut shared = Shared::default();
     each_record(body, |record, entity| {
+        if !shared.count(&entity, sink) {
+            return;
+        }
         sink.record(record, |row| {
             let (resource, scope) = entity?;
             row.resource(resource);
             read_record(record, scope, row)
         });
-    })
+    })?;
+    shared.outcome
 }
 
 /// Reads an `ExportTraceServiceRequest`.
 pub(in crate::decode) fn decode_spans(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Unreadable> {
+    let mut shared = Shared::default();
     each_record(body, |span, entity| {
+        if !shared.count(&entity, sink) {
+            return;
+        }
         sink.span(span, |row| {
             let (resource, scope) = entity?;
             row.resource(resource);
             span::read(span, scope, row)
         });
-    })
+    })?;
+    shared.outcome
 }
 
 /// Calls `take` with each record of an export request, whose field numbers are the same for all

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use thalweg_event::{AttributeValue, Fault, Resource, Row, Severity, json};
 
 use super::any::Any;
-use crate::decode::name_service;
+use crate::decode::{Sink, Unreadable, name_service};
 
 /// Fields of a record that are only understood together, once all have been seen.
 #[derive(Default)]
@@ -79,6 +79,27 @@ pub(super) fn entity<'e>(
     scope: &'e Result<Scope, Fault>,
 ) -> Entity<'e> {
     Ok((resource.as_ref().map_err(Clone::clone)?, scope.as_ref().map_err(Clone::clone)?))
+}
+
+/// What records take together from the scopes that they share.
+pub(super) struct Shared {
+    pub(super) outcome: Result<(), Unreadable>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { outcome: Ok(()) }
+    }
+}
+
+impl Shared {
+    /// Counts the next record of `entity`; whether it may still be taken.
+    pub(super) fn count(&mut self, entity: &Entity<'_>, sink: &mut Sink<'_>) -> bool {
+        if let (Ok(()), Ok((_, scope))) = (&self.outcome, entity) {
+            self.outcome = sink.share(scope.json.len());
+        }
+        self.outcome.is_ok()
+    }
 }
 
 /// What an instrumentation scope adds to each of its records.
