@@ -2,12 +2,19 @@
 
 read BROKERS TOPIC COUNT    prints one JSON object a line: what the first COUNT events of the topic are
 write BROKERS TOPIC         writes events as others do: the native envelope, OTLP, and one that is damaged
+make BROKERS TOPIC COUNT    makes a topic of so many partitions, or gives it more
+topics BROKERS              prints the names of all topics
+payments BROKERS TOPIC FIRST COUNT    writes numbered payments as JSON objects, for about a second
+oddities BROKERS TOPIC      writes a tombstone, what is no JSON object, and payments -1, in a transaction
+                            that is aborted, and -2, in one that is committed
 """
 
 import json
 import sys
+import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 
@@ -81,5 +88,47 @@ def write(brokers, topic):
     assert producer.flush(10) == 0
 
 
+def make(brokers, topic, count):
+    admin = AdminClient({"bootstrap.servers": brokers})
+    if topic in admin.list_topics(timeout=10).topics:
+        made = admin.create_partitions([NewPartitions(topic, int(count))])
+    else:
+        made = admin.create_topics([NewTopic(topic, int(count), 1)])
+    made[topic].result(10)
+
+
+def topics(brokers):
+    print("\n".join(AdminClient({"bootstrap.servers": brokers}).list_topics(timeout=10).topics))
+
+
+def payment(number):
+    paid_at = f"2026-11-25T10:{number // 60 % 60:02}:{number % 60:02}Z"
+    return json.dumps({"id": number, "amount": number / 4, "currency": "EUR", "paid_at": paid_at, "tags": [number]})
+
+
+def payments(brokers, topic, first, count):
+    producer = Producer({"bootstrap.servers": brokers})
+    for number in range(int(first), int(first) + int(count)):
+        producer.produce(topic, payment(number), key=str(number))
+        producer.poll(0)
+        time.sleep(1 / int(count))
+    assert producer.flush(10) == 0
+
+
+def oddities(brokers, topic):
+    producer = Producer({"bootstrap.servers": brokers})
+    producer.produce(topic, None, key="deleted")
+    producer.produce(topic, b"{damaged")
+    assert producer.flush(10) == 0
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": "oddities"})
+    producer.init_transactions(30)
+    for number, finish in [(-1, producer.abort_transaction), (-2, producer.commit_transaction)]:
+        producer.begin_transaction()
+        producer.produce(topic, json.dumps({"id": number}))
+        producer.flush(10)
+        finish(30)
+
+
 if __name__ == "__main__":
-    {"read": read, "write": write}[sys.argv[1]](*sys.argv[2:])
+    commands = [read, write, make, topics, payments, oddities]
+    {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])

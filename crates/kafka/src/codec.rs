@@ -23,7 +23,10 @@ use crate::{
     config::Encoding,
     message::{Incoming, Outgoing},
     partition::batch_bytes,
+    source::rows::JsonTable,
 };
+
+pub(crate) use foreign::reject;
 
 /// Most rows of one entry that many messages make up.
 const ENTRY_ROWS: usize = 8192;
@@ -42,6 +45,8 @@ pub(crate) struct Codec {
     encoding: Encoding,
     /// Largest message that is sent.
     limit_bytes: usize,
+    /// How messages of others are read that are objects of theirs.
+    objects: Option<Arc<JsonTable>>,
 }
 
 /// What messages turned out to hold.
@@ -59,11 +64,17 @@ impl Codec {
     /// For rows of `schema` in messages of at most `limit_bytes`. Events are written in `preferred`,
     /// all other rows as JSON.
     pub(crate) fn new(schema: SchemaRef, preferred: Encoding, limit_bytes: usize) -> Self {
-        let mut codec = Self { schema, encoding: Encoding::Json, limit_bytes };
+        let mut codec = Self { schema, encoding: Encoding::Json, limit_bytes, objects: None };
         if codec.is_logs() {
             codec.encoding = preferred;
         }
         codec
+    }
+
+    /// For the rows of `table`, which others write and nobody here does.
+    pub(crate) fn of_objects(table: JsonTable) -> Self {
+        let codec = Self::new(Arc::clone(table.schema()), Encoding::Json, 0);
+        Self { objects: Some(Arc::new(table)), ..codec }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
@@ -131,6 +142,9 @@ impl Codec {
         mut from: Offset,
         messages: &[Incoming],
     ) -> Decoded {
+        if let Some(table) = &self.objects {
+            return table.decode(at, from, messages);
+        }
         let mut decoded = Decoded::default();
         let is_row =
             |message: &Incoming| message.encoding == Some(Encoding::Json) && !message.is_mark();

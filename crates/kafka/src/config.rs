@@ -107,8 +107,8 @@ pub enum SaslMechanism {
 
 /// Why settings cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("log.kafka: {0}")]
-pub struct ConfigError(String);
+#[error("{0}")]
+pub struct ConfigError(pub(crate) String);
 
 impl KafkaConfig {
     /// Settings for these brokers and otherwise the defaults.

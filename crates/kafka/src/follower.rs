@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use rdkafka::{
     Message as _, Offset as Position, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -21,7 +22,7 @@ use thalweg_log::{LogError, Offset, Result, TopicPartition};
 use tokio::runtime::Handle;
 
 use crate::{
-    client::{Consumer, OWN_GROUP, consumer, is_answered, partition_number, watermarks},
+    client::{Consumer, consumer, is_answered, partition_number, watermarks},
     config::KafkaConfig,
     message::Incoming,
     meters,
@@ -68,14 +69,19 @@ struct Following {
 }
 
 impl Follower {
-    /// Begins to follow.
+    /// Begins to follow, as `group`.
     ///
     /// # Errors
     /// [`LogError::Config`], [`LogError::Io`] when no thread can be started.
-    pub(crate) fn start(config: &KafkaConfig, rejects: Rejects, runtime: Handle) -> Result<Self> {
+    pub(crate) fn start(
+        config: &KafkaConfig,
+        group: &str,
+        rejects: Rejects,
+        runtime: Handle,
+    ) -> Result<Self> {
         let (orders, received) = mpsc::channel();
         let following = Following {
-            consumer: consumer(config, OWN_GROUP, PREFETCH_KBYTES)?,
+            consumer: consumer(config, group, PREFETCH_KBYTES)?,
             partitions: HashMap::new(),
             rejects,
             runtime,
@@ -179,8 +185,11 @@ impl Following {
             }
         }
         for (place, messages) in messages {
-            if let Some(partition) = self.partitions.get(&place) {
-                self.show(partition, messages);
+            // The log was closed: what is behind records that are not stored is not followed.
+            if let Some(partition) = self.partitions.get(&place)
+                && !self.show(partition, messages)
+            {
+                self.partitions.remove(&place);
             }
         }
         if is_lost {
@@ -231,15 +240,21 @@ impl Following {
         self.follow(partitions);
     }
 
-    fn show(&self, partition: &Arc<Partition>, mut messages: Vec<Incoming>) {
+    /// Shows what `messages` hold, unless the log is closed before what cannot be read is stored.
+    fn show(&self, partition: &Arc<Partition>, mut messages: Vec<Incoming>) -> bool {
         let followed = partition.followed();
         messages.retain(|message| message.offset >= followed);
         let decoded = partition.codec.decode(&partition.at, followed, &messages);
-        partition.push(decoded.entries);
-        for rejected in decoded.rejected {
+        // First, so that whoever covers the offset of a rejected record may rely on its being stored.
+        let stored = decoded.rejected.into_iter().map(|rejected| {
             meters::damaged(&partition.at, rejected.num_rows());
-            self.runtime.block_on(self.rejects.store(&partition.at, rejected));
+            self.rejects.store(&partition.at, rejected)
+        });
+        let are_stored = !self.runtime.block_on(join_all(stored)).contains(&false);
+        if are_stored {
+            partition.push(decoded.entries);
         }
+        are_stored
     }
 
     fn commit(&mut self, mode: CommitMode) {

@@ -35,7 +35,7 @@ use crate::{
     partition::{Partition, RecentBudget},
     producer::Producer,
     readers::Readers,
-    rejects::Rejects,
+    rejects::{Rejects, RejectsPlace},
     spool::Spool,
 };
 
@@ -102,7 +102,7 @@ impl KafkaLog {
         log_config: LogConfig,
         topics: Vec<Topic>,
     ) -> Result<Arc<Self>> {
-        config.validate().map_err(|error| wrong_settings(&error))?;
+        config.validate().map_err(|error| wrong_settings(&format_args!("log.kafka: {error}")))?;
         for topic in &topics {
             let retention = topic.config.retention.as_ref().unwrap_or(&log_config.retention);
             if retention.age_secs == 0 || retention.partition_hard_limit_bytes == 0 {
@@ -167,20 +167,23 @@ impl KafkaLog {
 
         // The lane of rejected records first: the others use it.
         found.sort_by_key(|topic| topic.config.name != topic::REJECTED);
-        let mut rejects = Rejects { lane: None, closed: log.shared.closed.clone() };
+        let closed = log.shared.closed.clone();
+        let mut rejects = Rejects { place: RejectsPlace::Nowhere, closed };
         let (mut lanes, mut followed) = (BTreeMap::new(), vec![]);
         for topic in found {
             let name = topic.config.name.clone();
             let spool = topic.may_spool.then_some(&spool);
             let (opened, of_topic) = log.open_topic(&topic, spool, &rejects, deadline)?;
             followed.extend(opened.iter().map(|opened| Arc::clone(&opened.partition)));
-            if name == topic::REJECTED {
-                rejects.lane = opened.first().map(|first| first.lane.clone());
+            if name == topic::REJECTED
+                && let Some(first) = opened.first()
+            {
+                rejects.place = RejectsPlace::Lane(first.lane.clone());
             }
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);
         }
-        let follower = Follower::start(&config, rejects.clone(), runtime.clone())?;
+        let follower = Follower::start(&config, OWN_GROUP, rejects.clone(), runtime.clone())?;
         follower.follow(followed);
         let telling = runtime.spawn(keep_told(Arc::clone(&log.shared), Arc::clone(&spool)));
         *log.running.lock() = Some(Running { spool, follower, lanes, telling, rejects });
@@ -413,7 +416,11 @@ impl Drop for KafkaLog {
 }
 
 /// Offset of the first message at or after a time, as the partition's leader says.
-fn offset_at(config: &KafkaConfig, partition: &Partition, unix_millis: i64) -> Result<Offset> {
+pub(crate) fn offset_at(
+    config: &KafkaConfig,
+    partition: &Partition,
+    unix_millis: i64,
+) -> Result<Offset> {
     let at = &partition.at;
     let failed = |error| unavailable(at, &error);
     let consumer = consumer(config, OWN_GROUP, ASK_KBYTES)?;

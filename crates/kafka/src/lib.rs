@@ -59,6 +59,11 @@
 //! many rows: [`thalweg_log::Entry`] says what that means for its offsets. Messages of others are read as
 //! what they seem to be, and what cannot be read goes to the topic of rejected records.
 //!
+//! # Topics of others
+//!
+//! A [`SourceLog`] is a topic that others write, in whatever cluster, as a log that refuses appends
+//! (`source.rs`).
+//!
 //! # TLS
 //!
 //! librdkafka knows TLS and SCRAM through OpenSSL only. That is a second TLS stack besides rustls, so
@@ -82,6 +87,7 @@ mod partition;
 mod producer;
 mod readers;
 mod rejects;
+mod source;
 mod spool;
 mod stamp;
 
@@ -89,3 +95,10 @@ pub use config::{
     Broker, ConfigError, Encoding, KafkaConfig, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
 };
 pub use kafka_log::{KafkaLog, Topic};
+pub use source::{
+    KnownTopic, SourceLog,
+    config::{
+        Begin, ColumnName, ColumnType, KEY as KEY_COLUMN, KafkaSource, Source, SourceFormat,
+        TopicName,
+    },
+};

@@ -41,6 +41,9 @@ pub(crate) struct Incoming {
     /// Of a message that thalweg wrote; `None` when others did.
     pub(crate) encoding: Option<Encoding>,
     pub(crate) stamp: Option<Stamp>,
+    pub(crate) key: Option<Vec<u8>>,
+    /// Whether it says, by having no payload, that its key was deleted.
+    pub(crate) is_tombstone: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -99,6 +102,8 @@ impl From<&BorrowedMessage<'_>> for Incoming {
             unix_millis: message.timestamp().to_millis().unwrap_or(0),
             encoding: encodings.into_iter().find(|known| Some(known.name()) == encoding),
             stamp: stamp(message),
+            key: message.key().map(<[u8]>::to_vec),
+            is_tombstone: message.payload().is_none(),
             payload: message.payload().unwrap_or_default().to_vec(),
         }
     }

@@ -18,6 +18,17 @@ pub(crate) fn damaged(at: &TopicPartition, records: usize) {
     metrics::counter!("thalweg_kafka_damaged_records_total", &labels(at)).increment(records as u64);
 }
 
+/// Whether a topic of others could be read when brokers were last asked about it.
+pub(crate) fn source_up(source: &str, is_up: bool) {
+    metrics::gauge!("thalweg_source_up", "source" => source.to_owned()).set(u8::from(is_up));
+}
+
+/// Messages of a topic of others that have still to be read.
+pub(crate) fn source_lag(source: &str, partition: u32, messages: u64) {
+    let labels = [("source", source.to_owned()), ("partition", partition.to_string())];
+    metrics::gauge!("thalweg_source_lag_messages", &labels).set(messages as f64);
+}
+
 fn labels(at: &TopicPartition) -> [(&'static str, String); 2] {
     [("topic", at.topic.to_string()), ("partition", at.partition.to_string())]
 }

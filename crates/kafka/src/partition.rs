@@ -9,6 +9,7 @@ use std::{
 };
 
 use arrow::array::RecordBatch;
+use metrics::Gauge;
 use parking_lot::Mutex;
 use thalweg_log::{Entry, LogError, Offset, OffsetRange, TopicPartition};
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ pub(crate) struct RecentBudget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
     partitions: AtomicUsize,
+    shown: Gauge,
 }
 
 /// A partition, as everything in this process sees it.
@@ -60,14 +62,24 @@ pub(crate) enum Found {
 impl RecentBudget {
     pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
         metrics::gauge!("thalweg_log_cache_limit_bytes").set(limit_bytes as f64);
+        Self::shown_as(metrics::gauge!("thalweg_log_cache_bytes"), limit_bytes)
+    }
+
+    /// Memory of a source, beside that of the log.
+    pub(crate) fn of_source(name: &str, limit_bytes: usize) -> Arc<Self> {
+        let name = name.to_owned();
+        Self::shown_as(metrics::gauge!("thalweg_source_cache_bytes", "source" => name), limit_bytes)
+    }
+
+    fn shown_as(shown: Gauge, limit_bytes: usize) -> Arc<Self> {
         let (used_bytes, partitions) = Default::default();
-        Arc::new(Self { limit_bytes, used_bytes, partitions })
+        Arc::new(Self { limit_bytes, used_bytes, partitions, shown })
     }
 
     fn change(&self, more: usize, less: usize) {
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
         let used = self.used_bytes.fetch_sub(less, Ordering::Relaxed) - less;
-        metrics::gauge!("thalweg_log_cache_bytes").set(used as f64);
+        self.shown.set(used as f64);
     }
 
     /// What one partition may use.

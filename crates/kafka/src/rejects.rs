@@ -1,10 +1,13 @@
 //! Rows for the topic of rejected records.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use arrow::array::RecordBatch;
-use thalweg_event::{Fault, RejectedBatchBuilder};
-use thalweg_log::{LogError, TopicPartition};
+use thalweg_event::{Fault, RejectedBatchBuilder, schema::topic};
+use thalweg_log::{Log, LogError, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::{codec::to_json, lane_handle::LaneHandle, meters};
@@ -14,12 +17,23 @@ const FORMAT: &str = "kafka";
 /// Pause after an append that may succeed later.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Stores what cannot be stored where it belongs; without a topic for it, says so only.
+/// Stores what cannot be stored where it belongs.
 #[derive(Clone)]
 pub(crate) struct Rejects {
-    pub(crate) lane: Option<LaneHandle>,
+    pub(crate) place: RejectsPlace,
     /// When the log is closed, nobody waits any more for records to be stored.
     pub(crate) closed: CancellationToken,
+}
+
+/// Where rejected records are stored.
+#[derive(Clone)]
+pub(crate) enum RejectsPlace {
+    /// There is no topic for them: says so only.
+    Nowhere,
+    /// In the topic for them of the log itself.
+    Lane(LaneHandle),
+    /// In the topic for them of another log.
+    Log(Arc<dyn Log>),
 }
 
 impl Rejects {
@@ -49,12 +63,18 @@ impl Rejects {
     /// when the log was closed before.
     pub(crate) async fn store(&self, at: &TopicPartition, rejected: RecordBatch) -> bool {
         let rows = rejected.num_rows();
-        let Some(lane) = &self.lane else {
-            tracing::error!(%at, rows, "there is no topic for records that are refused");
-            return true;
-        };
         loop {
-            match lane.append(rejected.clone()).await {
+            let appended = match &self.place {
+                RejectsPlace::Lane(lane) => lane.append(rejected.clone()).await,
+                RejectsPlace::Log(log) => {
+                    log.append(TopicPartition::new(topic::REJECTED, 0), rejected.clone()).await
+                }
+                RejectsPlace::Nowhere => {
+                    tracing::error!(%at, rows, "there is no topic for records that are refused");
+                    return true;
+                }
+            };
+            match appended {
                 Ok(_) => return true,
                 Err(error @ (LogError::Rejected { .. } | LogError::Config(_))) => {
                     tracing::error!(%at, rows, %error, "records are lost that nobody takes");

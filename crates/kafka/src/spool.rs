@@ -344,5 +344,4 @@ mod tests {
         spawn_blocking(move || retain.log.apply_retention(i64::MAX)).await.unwrap();
         assert_ne!(spool.log.offsets(at()).unwrap().start, 0, "what was forwarded takes no space");
     }
-
 }

@@ -1,5 +1,6 @@
 //! A table: the files committed so far, and the log's tail behind them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use parking_lot::Mutex;
-use thalweg_log::{Log, TopicPartition};
+use thalweg_log::{Log, Offset, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -75,6 +76,21 @@ impl LakeTable {
             tokio::spawn(tail_index::run(Arc::clone(&table), stop.subscribe())),
         ];
         Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
+    }
+
+    /// First offset of each partition of `begins` that the table in `directory` does not cover;
+    /// where it has nothing of a partition, as `begins` says. Creates the table when there is none.
+    ///
+    /// # Errors
+    /// The table on disk is another one, or the disk refuses.
+    pub async fn covered(
+        directory: &Path,
+        spec: TableSpec,
+        begins: BTreeMap<TopicPartition, Offset>,
+    ) -> Result<BTreeMap<TopicPartition, Offset>> {
+        let root = root(directory)?;
+        let delta = DeltaLog::open(root, Arc::new(spec), begins).await?;
+        Ok(delta.snapshot().await?.offsets)
     }
 
     /// Name of the table.
@@ -178,8 +194,7 @@ impl Table {
     ) -> Result<Self> {
         spec.validate()?;
         let spec = Arc::new(spec);
-        std::fs::create_dir_all(directory).map_err(LakeError::io(directory))?;
-        let root = directory.canonicalize().map_err(LakeError::io(directory))?;
+        let root = root(directory)?;
         let mut starts = Offsets::new();
         for topic in &spec.topics {
             for partition in 0..log.partitions(topic)? {
@@ -281,6 +296,12 @@ impl Table {
         self.tail_index.release(&next.offsets);
         self.snapshots.publish(next);
     }
+}
+
+/// The directory of a table, made if it is missing.
+fn root(directory: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory).map_err(LakeError::io(directory))?;
+    directory.canonicalize().map_err(LakeError::io(directory))
 }
 
 /// Resolves when background work is to stop.

@@ -79,6 +79,10 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
 
 async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended> {
     let offsets = table.snapshots.current().offsets.clone();
+    if offsets.is_empty() {
+        stopped(stop).await; // nothing is known yet of what feeds the table
+        return Ok(Ended::Stopped);
+    }
     let entries = offsets.iter().map(|(at, &from)| {
         let place = at.clone();
         table.log.tail(at.clone(), from).map(move |entry| (place.clone(), entry)).boxed()

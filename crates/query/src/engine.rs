@@ -98,6 +98,12 @@ impl QueryEngine {
         self.sessions.add(table)
     }
 
+    /// Puts a table in the place of the one of its name, if there is one, for queries that begin from
+    /// now on; those that are running go on with what they have.
+    pub fn replace_table(&self, table: NamedTable) {
+        self.sessions.replace(table);
+    }
+
     /// Removes a table; queries that are running go on with it.
     pub fn remove_table(&self, name: &str) {
         self.sessions.remove(name);

@@ -12,7 +12,11 @@ use serde_json::Value;
 use thalweg_alert::AlertsConfig;
 use thalweg_edge::{EdgeConfig, TlsFiles};
 
-use crate::{cli::ConfigArgs, node_log::LogSettings};
+use crate::{
+    cli::ConfigArgs,
+    node_log::LogSettings,
+    sources::{self, SourceConfig},
+};
 
 /// File read when none is named.
 const DEFAULT_FILE: &str = "thalweg.yaml";
@@ -29,8 +33,8 @@ const MAX_MISTAKES: usize = 20;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Directory for the log (`log/`, with Kafka `spool/`) and the tables (`lake/`); made if it is
-    /// missing.
+    /// Directory for the log (`log/`, with Kafka `spool/`), the tables (`lake/`) and what is known of
+    /// sources (`sources/`); made if it is missing.
     pub(crate) data_dir: PathBuf,
     /// Addresses to listen on.
     pub(crate) listen: Listen,
@@ -46,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) formats: thalweg_ingest::decode::FormatsConfig,
     /// Tables.
     pub(crate) lake: thalweg_lake::LakeConfig,
+    /// What others keep, read as tables.
+    pub(crate) sources: Vec<SourceConfig>,
     /// Continuous views, besides the built-in ones.
     pub(crate) views: Vec<thalweg_stream::ViewConfig>,
     /// How views are kept.
@@ -179,6 +185,7 @@ impl Default for Config {
             ingest: Default::default(),
             formats: Default::default(),
             lake: Default::default(),
+            sources: vec![],
             views: vec![],
             stream: Default::default(),
             alerts: vec![],
@@ -239,8 +246,10 @@ impl Config {
             .with_context(|| name.display().to_string())?;
         config.alerts().validate().with_context(|| name.display().to_string())?;
         if let Some(kafka) = &config.log.kafka {
-            kafka.validate().with_context(|| name.display().to_string())?;
+            let validated = kafka.validate().context("log.kafka");
+            validated.with_context(|| name.display().to_string())?;
         }
+        sources::stated(&config).with_context(|| name.display().to_string())?;
         Ok(config)
     }
 }
@@ -284,6 +293,11 @@ pub(crate) fn mistakes(text: &str) -> Vec<String> {
                     let place = number.map(|number| format!("line {}: ", number + 1));
                     mistakes.push(format!("{}{exposed}", place.unwrap_or_default()));
                 }
+                if let Err(wrong) = sources::stated(&config) {
+                    let number = source_line(&lines, &wrong.name);
+                    let place = number.map(|number| format!("line {number}: "));
+                    mistakes.push(format!("{}{wrong}", place.unwrap_or_default()));
+                }
                 break;
             }
         };
@@ -294,6 +308,21 @@ pub(crate) fn mistakes(text: &str) -> Vec<String> {
         }
     }
     mistakes
+}
+
+/// Number of the line that names the source `name`, of the last one if there are several: it repeats
+/// the name of the others. Of sources that are written otherwise, the line where they begin.
+fn source_line(lines: &[String], name: &str) -> Option<usize> {
+    let section = lines.iter().position(|line| line.starts_with("sources:"))? + 1;
+    let is_within = |line: &&String| !line.starts_with(|first: char| first.is_ascii_alphabetic());
+    let within = lines[section..].iter().take_while(is_within);
+    let names = |line: &str| {
+        let line = line.trim_start_matches([' ', '-', '{']);
+        line.strip_prefix("name:")
+            .is_some_and(|rest| rest.trim_matches([' ', ',', '}', '"', '\'']) == name)
+    };
+    let found = within.zip(section + 1..).filter(|(line, _)| names(line)).last();
+    Some(found.map_or(section, |(_, number)| number))
 }
 
 /// Takes the setting at `index` out, if it is of one line; a section left empty stays a section.

@@ -24,6 +24,7 @@ mod log_api;
 mod node_log;
 mod openapi;
 mod server;
+mod sources;
 mod tables;
 mod telemetry;
 mod views;

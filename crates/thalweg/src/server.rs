@@ -25,7 +25,9 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    config_api, format_api, health, identity_api, log_api, openapi, tables,
+    config_api, format_api, health, identity_api, log_api, openapi,
+    sources::NodeSources,
+    tables,
     views::NodeViews,
 };
 
@@ -51,6 +53,7 @@ pub(crate) struct Server {
     log: Arc<dyn Topics>,
     tables: Vec<Arc<LakeTable>>,
     query: Arc<QueryEngine>,
+    sources: NodeSources,
     views: Arc<NodeViews>,
     alerts: Arc<Alerts>,
     templates: Arc<Templates>,
@@ -98,6 +101,7 @@ impl Server {
         let templates =
             Templates::start(&config.data_dir.join("stream"), &Stream::logs(), shared.clone())?;
         let query = query_engine(config, &tables, &templates, audit).await?;
+        let sources = NodeSources::start(config, &shared, &query).await?;
         let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
         let views = views.await?;
         let rows = Arc::new(EngineRows::new(query.clone(), config.alerting.max_queries));
@@ -144,6 +148,7 @@ impl Server {
             log,
             tables,
             query,
+            sources,
             views,
             alerts,
             templates,
@@ -160,7 +165,7 @@ impl Server {
     }
 
     /// Finishes what is under way, commits what is buffered, and closes everything.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.stopping.cancel();
         self.query.stop_tails();
         for listener in self.listeners {
@@ -174,6 +179,7 @@ impl Server {
         self.audit.stop().await;
         self.alerts.stop().await;
         self.views.stop().await;
+        self.sources.stop().await;
         self.templates.shutdown().await;
         for table in &self.tables {
             table.shutdown().await;
@@ -273,7 +279,7 @@ async fn query_engine(
         })
         .collect();
     named.push(NamedTable {
-        name: "templates".into(),
+        name: tables::TEMPLATES.into(),
         provider: Arc::new(TemplateTable::new(templates.clone())),
         is_for_admins: false,
     });

@@ -5,7 +5,10 @@ use thalweg_event::schema::column;
 use thalweg_lake::TableSpec;
 use thalweg_stream::{LATE_EVENTS, TEMPLATE_SIGNALS, late_schema, template_signals_schema};
 
-/// All tables but those of views; `logs` and `spans`, which views read, come first.
+/// Name of the table of templates, which is in no lake.
+pub(crate) const TEMPLATES: &str = "templates";
+
+/// All tables but those of views and sources; `logs` and `spans`, which views read, come first.
 pub(crate) fn all() -> Vec<TableSpec> {
     let table = |topic: &str, schema, cluster: &str, texts: &[&str]| TableSpec {
         cluster_column: Some(cluster.into()),

@@ -61,7 +61,7 @@ pub(super) fn read(
 }
 
 /// A row for the topic of rejected records that holds the whole of `message`.
-pub(super) fn reject(at: &TopicPartition, message: &Incoming, reason: String) -> RecordBatch {
+pub(crate) fn reject(at: &TopicPartition, message: &Incoming, reason: String) -> RecordBatch {
     let mut rejected = RejectedBatchBuilder::default();
     let fault = Fault(format!("message {} of {at}: {reason}", message.offset));
     rejected.push(FORMAT, 0, &fault, &message.payload);
@@ -104,7 +104,15 @@ mod tests {
 
     fn message(payload: &[u8]) -> Incoming {
         let payload = payload.to_vec();
-        Incoming { offset: 7, unix_millis: 1_700_000_000_000, encoding: None, stamp: None, payload }
+        Incoming {
+            offset: 7,
+            unix_millis: 1_700_000_000_000,
+            encoding: None,
+            stamp: None,
+            key: None,
+            is_tombstone: false,
+            payload,
+        }
     }
 
     fn at() -> TopicPartition {

@@ -99,6 +99,8 @@ fn as_read(messages: Vec<Outgoing>, encoding: Encoding) -> Vec<Incoming> {
         unix_millis: 7,
         encoding: Some(encoding),
         stamp: Some(Stamp { origin: Uuid::nil(), sequence: number as u64, rows: 1 }),
+        key: None,
+        is_tombstone: false,
         payload: message.payload.unwrap(),
     };
     messages.into_iter().enumerate().map(read).collect()
@@ -145,6 +147,8 @@ proptest! {
                 unix_millis: 7,
                 encoding: ours.then_some(encoding),
                 stamp: None,
+                key: None,
+                is_tombstone: false,
                 payload: payload.clone(),
             };
             let codec = Codec::new(log_schema(), encoding, LIMIT);

@@ -23,7 +23,7 @@ fn with_password(
 
 /// A broker that knows the users `admin` and `thalweg` by their passwords, and lets the latter do
 /// what it is allowed.
-fn plain_cluster() -> Cluster {
+pub(crate) fn plain_cluster() -> Cluster {
     let settings = [
         "sasl.enabled.mechanisms=PLAIN",
         "sasl.mechanism.inter.broker.protocol=PLAIN",
@@ -42,7 +42,7 @@ fn plain_cluster() -> Cluster {
 }
 
 /// Changes what `thalweg` may do.
-fn acl(cluster: &Cluster, directory: &Path, change: &[&str]) {
+pub(crate) fn acl(cluster: &Cluster, directory: &Path, change: &[&str]) {
     let admin = directory.join("admin.properties");
     std::fs::write(
         &admin,
