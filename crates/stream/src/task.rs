@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
-use thalweg_log::{Entry, Log, Offset, TopicPartition};
+use thalweg_log::{Entry, Log, Offset, OffsetRange, TopicPartition};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -157,15 +157,24 @@ impl Task {
 
 /// Where topics end now.
 pub(crate) fn ends(log: &dyn Log, topics: &[String]) -> Result<BTreeMap<TopicPartition, Offset>> {
-    let mut ends = BTreeMap::new();
+    let ranges = ranges(log, topics)?.into_iter();
+    Ok(ranges.map(|(at, range)| (at, range.end)).collect())
+}
+
+/// What the log has of topics now.
+pub(crate) fn ranges(
+    log: &dyn Log,
+    topics: &[String],
+) -> Result<BTreeMap<TopicPartition, OffsetRange>> {
+    let mut ranges = BTreeMap::new();
     for topic in topics {
         for partition in 0..log.partitions(topic)? {
             let at = TopicPartition::new(topic.as_str(), partition);
-            let end = log.offsets(at.clone())?.end;
-            ends.insert(at, end);
+            let range = log.offsets(at.clone())?;
+            ranges.insert(at, range);
         }
     }
-    Ok(ends)
+    Ok(ranges)
 }
 
 /// What partitions have from the cursors on, for ever.

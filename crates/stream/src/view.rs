@@ -17,6 +17,7 @@ use crate::meters::Meters;
 use crate::open::{Open, OpenWindows};
 use crate::plan::Plan;
 use crate::store::{Changes, Checkpoint, Outbox, Store};
+use crate::task::ranges;
 use crate::watermark::{BEGINNING, Now, Watermark};
 
 /// Rows of closed windows that one checkpoint emits, about.
@@ -93,7 +94,11 @@ impl View {
         let Some(checkpoint) = store.checkpoint()? else {
             return Ok(None);
         };
-        let (cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        let (mut cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        for (at, range) in ranges(made.log.as_ref(), &made.plan.topics())? {
+            // A partition that the streams have got since is read from its beginning.
+            cursors.entry(at).or_insert(range.start);
+        }
         let mut view = Self::new(made, store, config, cursors, sequence, now)?;
         view.watermark.resume(&checkpoint.reached);
         if checkpoint.outbox.is_some() {

@@ -234,6 +234,7 @@ impl Config {
             anyhow::bail!("{exposed}");
         }
         config.ingest.formats = std::mem::take(&mut config.formats);
+        config.ingest.routes = config.log.routes.clone();
         config.ingest.validate().with_context(|| name.display().to_string())?;
         thalweg_ingest::decode::Formats::new(&config.ingest.formats)
             .with_context(|| name.display().to_string())?;

@@ -10,7 +10,7 @@ use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
 use thalweg_alert::Alerts;
 use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
-use thalweg_ingest::{Ingest, syslog::Syslog};
+use thalweg_ingest::{Ingest, IngestConfig, syslog::Syslog};
 use thalweg_lake::LakeTable;
 use thalweg_log::{Log, Topics};
 use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
@@ -84,30 +84,36 @@ impl Server {
             postgres: postgres.local_addr()?,
         };
 
-        let log = config.log.open(&config.data_dir).await?;
+        let log_topics = config.log.log_topics(&config.data_dir)?;
+        let log = config.log.open(&config.data_dir, &log_topics).await?;
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        for spec in tables::all() {
+        for spec in tables::all(log_topics.names.clone()) {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
         }
         let (audit, entries) = Audit::new();
         let audit_writer = AuditWriter::start(shared.clone(), entries);
-        let templates =
-            Templates::start(&config.data_dir.join("stream"), &Stream::logs(), shared.clone())?;
+        let logs = Stream { topics: log_topics.names.clone(), ..Stream::logs() };
+        let templates = Templates::start(&config.data_dir.join("stream"), &logs, shared.clone())?;
         let query = query_engine(config, &tables, &templates, audit).await?;
-        let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
+        let streams = vec![logs, Stream::spans()];
+        let views =
+            NodeViews::start(config, log.clone(), streams, &tables[..2], &templates, query.clone());
         let views = views.await?;
         let rows = Arc::new(EngineRows::new(query.clone(), config.alerting.max_queries));
         let directory = config.data_dir.join("alerts");
         let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
-        let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
+        let former_topics = log_topics.former().map(str::to_owned).collect();
+        let ingest = IngestConfig { former_topics, ..config.ingest.clone() };
+        let ingest = Ingest::open(shared.clone(), ingest).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
         let health = health::Health {
             log: shared,
+            log_topics: log_topics.names.into(),
             ingest: ingest.clone(),
             query: query.clone(),
             alerts: alerts.clone(),

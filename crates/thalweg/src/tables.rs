@@ -5,15 +5,16 @@ use thalweg_event::schema::column;
 use thalweg_lake::TableSpec;
 use thalweg_stream::{LATE_EVENTS, TEMPLATE_SIGNALS, late_schema, template_signals_schema};
 
-/// All tables but those of views; `logs` and `spans`, which views read, come first.
-pub(crate) fn all() -> Vec<TableSpec> {
+/// All tables but those of views; `logs`, which is fed by `log_topics`, and `spans`, which views read,
+/// come first.
+pub(crate) fn all(log_topics: Vec<String>) -> Vec<TableSpec> {
     let table = |topic: &str, schema, cluster: &str, texts: &[&str]| TableSpec {
         cluster_column: Some(cluster.into()),
         text_columns: texts.iter().map(|name| name.to_string()).collect(),
         ..TableSpec::of_topic(topic, schema, column::TIMESTAMP)
     };
     vec![
-        TableSpec::logs(),
+        TableSpec { topics: log_topics, ..TableSpec::logs() },
         TableSpec::spans(),
         TableSpec::rejected(),
         TableSpec::audit(),

@@ -37,11 +37,12 @@ pub(crate) struct NodeViews {
 }
 
 impl NodeViews {
-    /// Starts the views of the configuration and those that statements created, over `logs` and
-    /// `spans`.
+    /// Starts the views of the configuration and those that statements created, over `streams`, whose
+    /// tables are `sources`.
     pub(crate) async fn start(
         config: &Config,
         log: Arc<dyn Topics>,
+        streams: Vec<Stream>,
         sources: &[Arc<LakeTable>],
         templates: &Arc<Templates>,
         query: Arc<QueryEngine>,
@@ -59,7 +60,7 @@ impl NodeViews {
             views: Views::new(
                 StreamConfig { directory: directory.clone(), ..config.stream.clone() },
                 session,
-                vec![Stream::logs(), Stream::spans()],
+                streams,
                 histories.clone(),
                 log.clone(),
             )?,

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `sql` answers `expected`.
 #[track_caller]
-fn eventually(server: &Server, sql: &str, expected: &[&str]) {
+pub(crate) fn eventually(server: &Server, sql: &str, expected: &[&str]) {
     let start = Instant::now();
     loop {
         let found = server.sql(sql);
