@@ -98,6 +98,11 @@ impl QueryEngine {
         self.sessions.add(table)
     }
 
+    /// Puts a table in the place of the one of that name; queries that are running go on with that.
+    pub fn replace_table(&self, table: NamedTable) {
+        self.sessions.replace(table);
+    }
+
     /// Removes a table; queries that are running go on with it.
     pub fn remove_table(&self, name: &str) {
         self.sessions.remove(name);

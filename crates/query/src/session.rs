@@ -101,6 +101,15 @@ impl Sessions {
         Ok(())
     }
 
+    /// Puts a table in the place of the one of that name, in all sessions. Queries that are running do
+    /// not notice.
+    pub(crate) fn replace(&self, table: NamedTable) {
+        let mut state = self.state.lock();
+        state.tables.retain(|other| other.name != table.name);
+        state.tables.push(table);
+        state.made.clear();
+    }
+
     /// Removes a table from all sessions, if it is there. Queries that are running do not notice.
     pub(crate) fn remove(&self, name: &str) {
         let mut state = self.state.lock();

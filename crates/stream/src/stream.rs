@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, new_null_array};
-use arrow::compute::{cast, max};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{cast, filter_record_batch, max};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use thalweg_event::{
@@ -68,6 +68,19 @@ impl Stream {
         };
         let columns = fields.iter().map(column).collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    }
+
+    /// The rows that are not older than `since`, in microseconds. Those without a time are kept.
+    pub(crate) fn since(&self, rows: &RecordBatch, since: i64) -> Result<RecordBatch, ArrowError> {
+        let times = rows.column_by_name(&self.time_column);
+        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let Some(times) = times else { return Ok(rows.clone()) };
+        let is_in = times.iter().map(|time| time.is_none_or(|time| time >= since));
+        let is_in: BooleanArray = is_in.map(Some).collect();
+        match is_in.true_count() == rows.num_rows() {
+            true => Ok(rows.clone()),
+            false => filter_record_batch(rows, &is_in),
+        }
     }
 
     /// The newest event time of `rows`, in microseconds.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -12,7 +13,7 @@ use crate::aggregation::Groups;
 use crate::config::{Late, StreamConfig, ViewOptions};
 use crate::error::{Result, StreamError};
 use crate::join::Join;
-use crate::late::{LATE_EVENTS, count_of, late_rows};
+use crate::late::{LATE_EVENTS, count_of, late_rows, view_of};
 use crate::meters::Meters;
 use crate::open::{Open, OpenWindows};
 use crate::plan::Plan;
@@ -38,6 +39,21 @@ pub(crate) struct Made {
     pub(crate) plan: Arc<Plan>,
     pub(crate) options: ViewOptions,
     pub(crate) log: Arc<dyn Log>,
+    /// Event time, in microseconds, before which rows are none of the view's.
+    pub(crate) since: Option<i64>,
+    /// Whether another version of the view answers.
+    pub(crate) is_beside: Arc<AtomicBool>,
+}
+
+impl Made {
+    /// What late events and metrics call the view. A version beside the one that answers has a name
+    /// of its own: whether late events were delivered is told by the name.
+    fn label(&self) -> String {
+        match self.is_beside.load(Ordering::Acquire) {
+            true => format!("{} (replay)", self.name),
+            false => self.name.clone(),
+        }
+    }
 }
 
 /// A view being maintained.
@@ -64,6 +80,7 @@ pub(crate) struct View {
     released: Option<Instant>,
     /// When queries were last shown the open windows.
     refreshed: Option<Instant>,
+    label: String,
     meters: Meters,
 }
 
@@ -140,7 +157,8 @@ impl View {
         Ok(Self {
             join: Join::load(&made.plan, &store, config.join_bytes)?,
             groups: aggregation.groups()?,
-            meters: Meters::new(&made.name),
+            meters: Meters::new(&made.label()),
+            label: made.label(),
             watermark,
             cursors,
             open,
@@ -196,6 +214,10 @@ impl View {
     /// them.
     fn gather(&mut self, source: usize, rows: &RecordBatch, watermark: i64) -> Result<i64> {
         let plan = &self.made.plan;
+        let rows = &match self.made.since {
+            Some(since) => plan.streams[source].since(rows, since)?,
+            None => rows.clone(),
+        };
         let newest = plan.streams[source].newest(rows);
         let (late, timeless) = match &mut self.join {
             None => {
@@ -218,7 +240,7 @@ impl View {
         if let Some((times, late)) = &late {
             self.meters.late(late.num_rows());
             if self.made.options.late == Late::Keep {
-                self.late.push(late_rows(&self.made.name, late, times, watermark)?);
+                self.late.push(late_rows(&self.label, late, times, watermark)?);
             }
         }
         Ok(newest)
@@ -311,7 +333,31 @@ impl View {
             self.meters.join(join);
         }
         self.undelivered = outbox.map(|_| checkpoint);
+        if self.label != self.made.label() {
+            self.label = self.made.label();
+            self.meters = Meters::new(&self.label);
+        }
         Ok(())
+    }
+
+    /// Takes over from a version that has read up to `cursors` and come as far as `watermark`, if
+    /// this one has read as much: windows that were closed there are closed here, and what was late
+    /// there is late here.
+    pub(crate) fn succeed(&mut self, cursors: &BTreeMap<TopicPartition, Offset>, watermark: i64) {
+        let has_read = |at, cursor| self.cursors.get(at).is_none_or(|own| *own >= cursor);
+        if cursors.iter().all(|(at, cursor)| has_read(at, *cursor)) {
+            self.is_changed |= self.watermark.raise(watermark);
+        }
+    }
+
+    /// How far event time has come.
+    pub(crate) fn watermark(&self) -> i64 {
+        self.watermark.reached().watermark
+    }
+
+    /// Windows that end at or before this are closed.
+    pub(crate) fn closed_until(&self) -> i64 {
+        self.open.closed_until(self.made.plan.closed_until(self.watermark()))
     }
 
     /// Appends the rows of the last checkpoint to their topics, as far as that was not done.
@@ -320,13 +366,15 @@ impl View {
             return Ok(());
         };
         let ends = checkpoint.outbox.as_ref().expect("kept only with rows to deliver");
-        let (log, name) = (&*self.made.log, &self.made.name);
+        let log = &*self.made.log;
         let output = self.store.output()?;
         let emitted =
             append(log, self.output_at(), ends.output_end, output, RecordBatch::num_rows).await?;
         self.meters.emitted(emitted);
         let late = self.store.late()?;
-        append(log, late_at(), ends.late_end, late, |batch| count_of(name, batch)).await?;
+        let label = late.first().and_then(view_of);
+        let own = |batch: &RecordBatch| label.as_ref().map_or(0, |label| count_of(label, batch));
+        append(log, late_at(), ends.late_end, late, own).await?;
         self.store.set_delivered(checkpoint)?;
         self.undelivered = None;
         Ok(())
@@ -393,9 +441,7 @@ impl View {
     }
 
     fn published(&self) -> Published {
-        let reached = self.made.plan.closed_until(self.watermark.reached().watermark);
-        let closed_until = self.open.closed_until(reached);
-        Published { closed_until, open: self.open.snapshot(&self.store) }
+        Published { closed_until: self.closed_until(), open: self.open.snapshot(&self.store) }
     }
 }
 

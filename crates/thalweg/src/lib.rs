@@ -23,6 +23,7 @@ mod identity_api;
 mod log_api;
 mod node_log;
 mod openapi;
+mod replay_api;
 mod server;
 mod tables;
 mod telemetry;

@@ -25,7 +25,7 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    config_api, format_api, health, identity_api, log_api, openapi, tables,
+    config_api, format_api, health, identity_api, log_api, openapi, replay_api, tables,
     views::NodeViews,
 };
 
@@ -119,9 +119,9 @@ impl Server {
             alerts: alerts.clone(),
             metrics,
         };
-        let of_log = log_api::router(log.clone());
+        let operating = log_api::router(log.clone()).merge(replay_api::router(views.clone()));
         let routes =
-            http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, of_log, health);
+            http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, operating, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
@@ -221,7 +221,7 @@ fn http_routes(
     ingest: &Arc<Ingest>,
     query: &Arc<QueryEngine>,
     alerts: &Arc<Alerts>,
-    of_log: axum::Router,
+    operating: axum::Router,
     health: health::Health,
 ) -> axum::Router {
     let sending =
@@ -237,7 +237,7 @@ fn http_routes(
         .merge(gate.protect(config_api::router(config), Some(Scope::Admin)))
         .merge(gate.protect(identity_api::router(), None))
         // Names and sizes of all topics tell of services that a token may be limited from.
-        .merge(gate.protect(of_log, Some(Scope::Admin)))
+        .merge(gate.protect(operating, Some(Scope::Admin)))
         .merge(metrics)
         .merge(health::router(health))
         .merge(openapi::router())

@@ -36,7 +36,7 @@ fn say(server: &Server, sql: &str) -> (u16, String) {
     post(&format!("{}/api/v1/sql", server.http), &json!({ "query": sql }).to_string())
 }
 
-fn send(server: &Server, events: &[(&str, &str)]) {
+pub(crate) fn send(server: &Server, events: &[(&str, &str)]) {
     let body: String = events
         .iter()
         .map(|(timestamp, service)| {
