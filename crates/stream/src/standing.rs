@@ -62,6 +62,12 @@ impl Standing {
         self.0.lock().predecessor = Some(position);
     }
 
+    /// Notes that this version has come as far as the one that it replaces.
+    pub(crate) fn note_succeeded(&self) {
+        self.0.lock().predecessor = None;
+    }
+
+    /// Where the version that this one replaces has stopped, until this one has come as far.
     pub(crate) fn predecessor(&self) -> Option<Position> {
         self.0.lock().predecessor.clone()
     }

@@ -112,3 +112,21 @@ impl Streams {
         self.0.remove(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_from_before_a_time_are_left_out_and_those_without_a_time_are_not() {
+        let times = TimestampMicrosecondArray::from(vec![Some(4), Some(5), None, Some(6)]);
+        let times = Arc::new(times.with_timezone("UTC")) as ArrayRef;
+        let rows = RecordBatch::try_from_iter([(column::TIMESTAMP, times)]).unwrap();
+        let kept = Stream::logs().since(&rows, 5).unwrap();
+        let kept = kept.column(0).as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(kept.iter().collect::<Vec<_>>(), [Some(5), None, Some(6)]);
+        assert_eq!(Stream::logs().since(&rows, 4).unwrap().num_rows(), 4);
+    }
+}

@@ -153,19 +153,22 @@ impl Task {
 
     async fn checkpoint(&self, view: &mut View) -> Result<()> {
         view.note_ends()?;
-        if let Some(predecessor) = self.standing.predecessor() {
-            view.succeed(&predecessor.cursors, predecessor.watermark);
-        }
+        let predecessor = self.standing.predecessor();
+        let succeeds = predecessor.is_some_and(|it| view.succeed(&it.cursors, it.watermark));
         view.checkpoint(now())?;
         view.deliver().await?;
+        view.release(now()).await?;
+        if let Some(published) = view.refresh(now()) {
+            self.published.store(Some(Arc::new(published)));
+        }
+        // Whoever waits for this lets queries see it.
         self.standing.note_reached(Position {
             cursors: view.cursors().clone(),
             watermark: view.watermark(),
             closed_until: view.closed_until(),
         });
-        view.release(now()).await?;
-        if let Some(published) = view.refresh(now()) {
-            self.published.store(Some(Arc::new(published)));
+        if succeeds {
+            self.standing.note_succeeded();
         }
         Ok(())
     }

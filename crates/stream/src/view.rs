@@ -214,11 +214,11 @@ impl View {
     /// them.
     fn gather(&mut self, source: usize, rows: &RecordBatch, watermark: i64) -> Result<i64> {
         let plan = &self.made.plan;
+        let newest = plan.streams[source].newest(rows);
         let rows = &match self.made.since {
             Some(since) => plan.streams[source].since(rows, since)?,
             None => rows.clone(),
         };
-        let newest = plan.streams[source].newest(rows);
         let (late, timeless) = match &mut self.join {
             None => {
                 let input = plan.input(rows, watermark)?;
@@ -342,12 +342,20 @@ impl View {
 
     /// Takes over from a version that has read up to `cursors` and come as far as `watermark`, if
     /// this one has read as much: windows that were closed there are closed here, and what was late
-    /// there is late here.
-    pub(crate) fn succeed(&mut self, cursors: &BTreeMap<TopicPartition, Offset>, watermark: i64) {
+    /// there is late here. Answers whether it has.
+    pub(crate) fn succeed(
+        &mut self,
+        cursors: &BTreeMap<TopicPartition, Offset>,
+        watermark: i64,
+    ) -> bool {
         let has_read = |at, cursor| self.cursors.get(at).is_none_or(|own| *own >= cursor);
-        if cursors.iter().all(|(at, cursor)| has_read(at, *cursor)) {
+        let has_read = cursors.iter().all(|(at, cursor)| has_read(at, *cursor));
+        if has_read {
             self.is_changed |= self.watermark.raise(watermark);
+            // Queries are shown at the next chance how far this is.
+            self.refreshed = None;
         }
+        has_read
     }
 
     /// How far event time has come.

@@ -102,27 +102,28 @@ impl NodeViews {
 
     /// Goes on with the replays that the last stop has cut off.
     async fn resume_replays(self: &Arc<Self>) {
-        let names: Vec<String> = self.tables.lock().await.keys().cloned().collect();
-        for name in names {
-            let Ok(query) = self.views.query(&name) else { continue };
-            if let Some(pending) = self.versions.of(&name, &query).pending
-                && let Err(error) = self.begin_beside(&name, pending).await
+        let tables = self.tables.lock().await;
+        for name in tables.keys() {
+            let Ok(query) = self.views.query(name) else { continue };
+            if let Some(pending) = self.versions.of(name, &query).pending
+                && let Err(error) = self.begin_beside(name, pending).await
             {
                 tracing::error!(view = name, "the replay was given up: {error:#}");
-                self.give_up(&name).await;
+                self.give_up(name).await;
             }
         }
     }
 
     /// Makes a last checkpoint of each view, and closes their tables.
     pub(crate) async fn stop(&self) {
+        // Ends who waits for replays first: they may hold the tables.
         let waiting = std::mem::take(&mut *self.waiting.lock());
+        let beside: Vec<_> = waiting.into_values().filter_map(Waiting::into_table).collect();
         // A view waits for the log to take its rows; without, it goes on as after a crash.
         let shutdown = tokio::time::timeout(STOP_TIMEOUT, self.views.shutdown());
         if shutdown.await.is_err() {
             tracing::warn!("views still wait for the log; their next start delivers what is left");
         }
-        let beside = waiting.into_values().filter_map(Waiting::into_table);
         for table in self.tables.lock().await.values().cloned().chain(beside) {
             table.shutdown().await;
         }

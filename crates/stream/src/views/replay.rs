@@ -155,7 +155,7 @@ impl Views {
         let is_there = |reached: Position| {
             covers(&reached.cursors, &last.cursors) && reached.closed_until >= last.closed_until
         };
-        while !next.reached().is_some_and(is_there) {
+        while next.predecessor().is_some() || !next.reached().is_some_and(is_there) {
             sleep(LOOK_EVERY).await;
         }
         Ok(())

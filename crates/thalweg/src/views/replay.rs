@@ -13,7 +13,7 @@ use thalweg_stream::{Progress, Replay, StreamError};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::NodeViews;
+use super::{NodeViews, blocking};
 
 /// How long the files of a version stay after it was replaced, for queries that read them.
 const GRACE: Duration = Duration::from_secs(60);
@@ -173,19 +173,23 @@ impl NodeViews {
             tables.insert(name.to_owned(), table)
         };
         tracing::info!(view = name, "the replayed version answers");
-        if let Some(former) = former {
-            former.shutdown().await;
-            // Nothing is to be kept in the log for it any more.
-            let group = thalweg_stream::consumer_group(former.name());
-            let log = self.log.clone();
-            super::blocking(move || log.forget_group(&group)).await??;
-            sleep(GRACE).await;
-            if let Err(error) = self.remove_table(&former).await {
-                let path = former.path().display();
-                tracing::warn!(%path, "a former version of a view is left: {error:#}");
-            }
+        if let Some(former) = former
+            && let Err(error) = self.retire(&former).await
+        {
+            let path = former.path().display();
+            tracing::warn!(%path, "a former version is left until the next start: {error:#}");
         }
         Ok(())
+    }
+
+    /// Removes a version that no new query reads.
+    async fn retire(&self, former: &LakeTable) -> anyhow::Result<()> {
+        former.shutdown().await;
+        // The log need not keep anything for it any more.
+        let (log, group) = (self.log.clone(), thalweg_stream::consumer_group(former.name()));
+        blocking(move || log.forget_group(&group)).await??;
+        sleep(GRACE).await;
+        self.remove_table(former).await
     }
 
     /// Removes the version beside the one that answers, if there is one.
