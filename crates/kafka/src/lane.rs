@@ -46,6 +46,8 @@ const SPOOL_RETRY: Duration = Duration::from_millis(500);
 /// How often the spool is told what has been forwarded; after a crash, what lies between is looked
 /// for in Kafka.
 const FORWARDED_EVERY: Duration = Duration::from_millis(500);
+/// How often it is told how long rows have waited.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// Longest that closing waits for rows that may not be spooled.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -169,6 +171,10 @@ impl Lane {
                     self.take(&mut together).await;
                 }
                 () = until(forwards_from) => {}
+                // What waits grows older, also while nothing comes.
+                () = tokio::time::sleep(SHOW_EVERY), if self.waiting.forwarded < self.waiting.end => {
+                    self.show_waiting();
+                }
                 () = tokio::time::sleep(CLOSE_PATIENCE), if closed_at.is_some() => {}
             }
             // Also while appends keep coming.

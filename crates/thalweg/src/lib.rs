@@ -21,6 +21,7 @@ mod format_api;
 mod health;
 mod identity_api;
 mod log_api;
+mod metrics_table;
 mod node_log;
 mod openapi;
 mod replay_api;

@@ -25,7 +25,8 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    config_api, format_api, health, identity_api, log_api, openapi, replay_api, tables,
+    config_api, format_api, health, identity_api, log_api, metrics_table, openapi, replay_api,
+    tables,
     views::NodeViews,
 };
 
@@ -98,7 +99,7 @@ impl Server {
         let audit_writer = AuditWriter::start(shared.clone(), entries);
         let logs = Stream { topics: log_topics.names.clone(), ..Stream::logs() };
         let templates = Templates::start(&config.data_dir.join("stream"), &logs, shared.clone())?;
-        let query = query_engine(config, &tables, &templates, audit).await?;
+        let query = query_engine(config, &tables, &templates, metrics.clone(), audit).await?;
         let streams = vec![logs, Stream::spans()];
         let views =
             NodeViews::start(config, log.clone(), streams, &tables[..2], &templates, query.clone());
@@ -268,6 +269,7 @@ async fn query_engine(
     config: &Config,
     tables: &[Arc<LakeTable>],
     templates: &Arc<Templates>,
+    metrics: PrometheusHandle,
     audit: Audit,
 ) -> anyhow::Result<Arc<QueryEngine>> {
     let mut named: Vec<NamedTable> = tables
@@ -283,6 +285,7 @@ async fn query_engine(
         provider: Arc::new(TemplateTable::new(templates.clone())),
         is_for_admins: false,
     });
+    named.push(metrics_table::table(metrics));
     let logs = tables[0].clone();
     let live: LiveLogs = Arc::new(move || match logs.follow() {
         Ok(rows) => rows.filter_map(async |rows| rows.ok()).boxed(),
