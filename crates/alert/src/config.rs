@@ -41,6 +41,9 @@ pub struct AlertsConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlertingConfig {
+    /// Whether the rules that a server has of itself are kept: about the spool, with Kafka as the
+    /// log. A rule of `alerts` takes the place of the one of its name.
+    pub builtin_rules: bool,
     /// Address of this server, for links in messages.
     pub external_url: String,
     /// Who can be told.
@@ -69,6 +72,7 @@ pub struct AlertingConfig {
 impl Default for AlertingConfig {
     fn default() -> Self {
         Self {
+            builtin_rules: true,
             external_url: "http://127.0.0.1:7070".to_owned(),
             receivers: Vec::new(),
             routes: Vec::new(),

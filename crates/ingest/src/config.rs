@@ -8,6 +8,7 @@ use crate::{
     admission::AdmissionConfig,
     decode::{FormatError, FormatsConfig},
     dedup::DuplicatesConfig,
+    log_route::LogRoutes,
     syslog::SyslogConfig,
 };
 
@@ -33,6 +34,13 @@ pub struct IngestConfig {
     /// configuration file, so not read with these.
     #[serde(skip)]
     pub formats: FormatsConfig,
+    /// Events with topics of their own. Part of the section about the log.
+    #[serde(skip)]
+    pub routes: LogRoutes,
+    /// Topics of events besides those, which rules may have named before: whether an event was stored
+    /// already is looked up there too. The program that opens the log knows them.
+    #[serde(skip)]
+    pub former_topics: Vec<String>,
 }
 
 impl Default for IngestConfig {
@@ -46,6 +54,8 @@ impl Default for IngestConfig {
             priority: PriorityRules::default(),
             syslog: SyslogConfig::default(),
             formats: FormatsConfig::default(),
+            routes: LogRoutes::default(),
+            former_topics: vec![],
         }
     }
 }

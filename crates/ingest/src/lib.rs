@@ -26,6 +26,7 @@ mod error;
 pub mod grpc;
 pub mod http;
 mod id_seed;
+mod log_route;
 mod loki;
 mod meters;
 mod pipeline;
@@ -40,6 +41,7 @@ pub use admission::AdmissionConfig;
 pub use config::{ConfigError, IngestConfig};
 pub use dedup::DuplicatesConfig;
 pub use error::IngestError;
+pub use log_route::{LOGS_PREFIX, LogRoute, LogRoutes, LogTopic};
 pub use pipeline::{
     Accepted, ELASTICSEARCH_BULK, Ingest, LOKI_JSON, LOKI_PROTOBUF, OTLP_JSON, OTLP_PROTOBUF,
     OTLP_TRACES_JSON, OTLP_TRACES_PROTOBUF, OpenError, Request, SPLUNK_EVENTS, SPLUNK_RAW,

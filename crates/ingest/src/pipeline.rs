@@ -1,6 +1,7 @@
 //! From the bytes of a body to durable events.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     thread::available_parallelism,
@@ -179,14 +180,17 @@ impl Ingest {
         let dedup = Arc::new(Dedup::new(&config.duplicates));
         let now_millis = unix_nanos_now() / NANOS_PER_MILLI;
         let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::SPANS];
-        recall(&*log, &topics, &dedup, config.duplicates.max_ids, now_millis).await?;
+        let mut topics = BTreeSet::from(topics);
+        topics.extend(config.routes.topics());
+        topics.extend(config.former_topics.iter().map(String::as_str));
+        recall(&*log, topics, &dedup, config.duplicates.max_ids, now_millis).await?;
         Ok(Arc::new(Self {
             formats: Formats::new(&config.formats).map_err(ConfigError::from)?,
             rules: config.priority,
             syslog_offset_secs: config.syslog.timezone.secs,
             id_seeds: IdSeeds::default(),
             dedup,
-            routes: Routes::new(&*log)?,
+            routes: Routes::new(&*log, config.routes)?,
             admission: Arc::new(Admission::new(config.admission)),
             limits: BodyLimits {
                 wire_bytes: config.body_limit_bytes,

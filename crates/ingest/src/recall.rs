@@ -30,7 +30,7 @@ const ROWS_PER_ID: u64 = 4;
 /// [`LogError::UnknownTopic`].
 pub(crate) async fn recall(
     log: &dyn Log,
-    topics: &[&str],
+    topics: impl IntoIterator<Item = &str>,
     dedup: &Dedup,
     max_ids: usize,
     now_millis: i64,
@@ -38,7 +38,7 @@ pub(crate) async fn recall(
     let mut recalled = VecDeque::new();
     for topic in topics {
         for partition in 0..log.partitions(topic)? {
-            let at = TopicPartition::new(*topic, partition);
+            let at = TopicPartition::new(topic, partition);
             let mut newest = Newest { entries: VecDeque::new(), ids: 0, max_ids };
             if let Err(error) = recall_partition(log, &at, dedup, now_millis, &mut newest).await {
                 tracing::warn!(%at, %error, "recent events sent again may be stored twice");

@@ -1,6 +1,9 @@
 //! Which topic and partition an event goes to.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use arrow::{
     array::{AsArray, BooleanArray, DictionaryArray, RecordBatch},
@@ -12,16 +15,37 @@ use thalweg_event::schema::{column, topic};
 use thalweg_log::{Log, LogError, TopicPartition};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Priority and service decide: critical events have a topic of their own, as spans have, and all
-/// rows of a service are in one partition of a topic, so that their order is kept.
+use crate::log_route::{LogRoute, LogRoutes};
+
+/// A rule or else the priority decides on the topic, and the service on the partition: all rows of a
+/// service are in one partition of a topic, so that their order is kept. Spans have a topic of their
+/// own.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    /// Partitions of `logs.critical`, then those of `logs.routine`, then those of `spans`.
+    rules: LogRoutes,
+    /// By rule.
+    ruled: Vec<Run>,
+    critical: Run,
+    routine: Run,
+    spans: Run,
+    /// Partitions of `logs.critical`, then those that rules name, of `logs.routine` and of `spans`.
     places: Vec<TopicPartition>,
-    critical: u32,
-    routine: u32,
-    spans: u32,
     pub(crate) rejected: TopicPartition,
+}
+
+/// The places of a topic's partitions.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: u32,
+    partitions: u32,
+}
+
+impl Run {
+    /// The place of rows whose service has this hash.
+    fn place(self, hash: u64) -> Place {
+        // Fewer places than `NOWHERE`, as `Routes::new` has seen to.
+        (self.first + jump_hash(hash, self.partitions)) as Place
+    }
 }
 
 /// What the rows of a batch are.
@@ -71,25 +95,33 @@ impl Routes {
     ///
     /// # Errors
     /// [`LogError::UnknownTopic`] when the log lacks one.
-    pub(crate) fn new(log: &dyn Log) -> Result<Self, LogError> {
-        let critical = log.partitions(topic::LOGS_CRITICAL)?;
-        let routine = log.partitions(topic::LOGS_ROUTINE)?;
-        let spans = log.partitions(topic::SPANS)?;
+    pub(crate) fn new(log: &dyn Log, rules: LogRoutes) -> Result<Self, LogError> {
         log.partitions(topic::REJECTED)?;
-        let places = |name: &str, partitions: u32| {
+        let mut topics = vec![topic::LOGS_CRITICAL];
+        let built_in = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE];
+        topics.extend(rules.topics().into_iter().filter(|topic| !built_in.contains(topic)));
+        topics.extend([topic::LOGS_ROUTINE, topic::SPANS]);
+        let (mut places, mut runs) = (vec![], HashMap::new());
+        for name in topics {
+            let (first, partitions) = (places.len() as u32, log.partitions(name)?);
+            runs.insert(name, Run { first, partitions });
             let name: Arc<str> = name.into();
-            (0..partitions).map(move |number| TopicPartition::new(Arc::clone(&name), number))
-        };
-        let places: Vec<_> = places(topic::LOGS_CRITICAL, critical)
-            .chain(places(topic::LOGS_ROUTINE, routine))
-            .chain(places(topic::SPANS, spans))
-            .collect();
+            let numbers = 0..partitions;
+            places.extend(numbers.map(|number| TopicPartition::new(Arc::clone(&name), number)));
+        }
         if places.len() >= usize::from(NOWHERE) {
             let reason = format!("has more than {NOWHERE} partitions");
             return Err(LogError::Unavailable { at: TopicPartition::new("logs", 0), reason });
         }
-        let rejected = TopicPartition::new(topic::REJECTED, 0);
-        Ok(Self { places, critical, routine, spans, rejected })
+        Ok(Self {
+            ruled: rules.iter().map(|rule| runs[rule.topic.as_str()]).collect(),
+            critical: runs[topic::LOGS_CRITICAL],
+            routine: runs[topic::LOGS_ROUTINE],
+            spans: runs[topic::SPANS],
+            rules,
+            places,
+            rejected: TopicPartition::new(topic::REJECTED, 0),
+        })
     }
 
     /// Splits `batch`, leaving out the rows that `dropped` names. A batch whose rows all go to one
@@ -122,37 +154,37 @@ impl Routes {
 
     fn place(&self, batch: &RecordBatch, kind: Kind, dropped: &[u32]) -> Placed {
         let rows = batch.num_rows();
-        let (first_routine, first_span) = (self.critical, self.critical + self.routine);
-        if dropped.is_empty() {
-            match kind {
-                Kind::Logs { critical_rows } if critical_rows == rows && self.critical == 1 => {
-                    return Placed::Together(0);
-                }
-                Kind::Logs { critical_rows: 0 } if self.routine == 1 => {
-                    return Placed::Together(first_routine as Place);
-                }
-                Kind::Spans if self.spans == 1 => return Placed::Together(first_span as Place),
-                _ => {}
-            }
-        }
-        let is_critical = match kind {
-            Kind::Logs { .. } => {
-                Some(PerValue::new(batch, column::PRIORITY, |name| name == "critical"))
-            }
+        let ruled = match kind {
+            Kind::Logs { .. } => Ruled::of(batch, &self.rules),
             Kind::Spans => None,
         };
+        let only = match kind {
+            _ if ruled.is_some() => None,
+            Kind::Logs { critical_rows } if critical_rows == rows => Some(self.critical),
+            Kind::Logs { critical_rows: 0 } => Some(self.routine),
+            Kind::Logs { .. } => None,
+            Kind::Spans => Some(self.spans),
+        };
+        if let Some(only) = only
+            && only.partitions == 1
+            && dropped.is_empty()
+        {
+            return Placed::Together(only.place(0));
+        }
+        let is_critical = match only {
+            Some(_) => None,
+            None => Some(PerValue::new(batch, column::PRIORITY, |name| name == "critical")),
+        };
         let hash = PerValue::new(batch, column::SERVICE, |name| xxh3_64(name.as_bytes()));
-        let mut places: Vec<Place> = (0..rows)
-            .map(|row| {
-                let hash = hash.of(row);
-                let place = match is_critical.as_ref().map(|is_critical| is_critical.of(row)) {
-                    Some(true) => jump_hash(hash, self.critical),
-                    Some(false) => first_routine + jump_hash(hash, self.routine),
-                    None => first_span + jump_hash(hash, self.spans),
-                };
-                place as Place
-            })
-            .collect();
+        let run_of = |row: usize| {
+            let by_rule = ruled.as_ref().and_then(|ruled| ruled.rule_of(row));
+            let by_priority = || match &is_critical {
+                Some(is_critical) if is_critical.of(row) => self.critical,
+                _ => only.unwrap_or(self.routine),
+            };
+            by_rule.map_or_else(by_priority, |rule| self.ruled[rule])
+        };
+        let mut places: Vec<Place> = (0..rows).map(|row| run_of(row).place(hash.of(row))).collect();
         for row in dropped {
             places[*row as usize] = NOWHERE;
         }
@@ -162,6 +194,34 @@ impl Routes {
             }
             _ => Placed::Apart(places),
         }
+    }
+}
+
+/// The rules that the rows of a batch meet, as bits: rule `n` is bit `n`.
+struct Ruled {
+    by_service: PerValue<u64>,
+    by_environment: PerValue<u64>,
+}
+
+impl Ruled {
+    /// `None` if no row can meet a rule.
+    fn of(batch: &RecordBatch, rules: &LogRoutes) -> Option<Self> {
+        let met = |name, names: fn(&LogRoute) -> &BTreeSet<String>| {
+            let met = PerValue::new(batch, name, |value| rules.met_by(value, names));
+            (met.any(), met)
+        };
+        if rules.is_empty() {
+            return None;
+        }
+        let (any_service, by_service) = met(column::SERVICE, |rule| &rule.services);
+        let (any_environment, by_environment) = met(column::ENVIRONMENT, |rule| &rule.environments);
+        (any_service & any_environment != 0).then_some(Self { by_service, by_environment })
+    }
+
+    /// The first rule that a row meets.
+    fn rule_of(&self, row: usize) -> Option<usize> {
+        let met = self.by_service.of(row) & self.by_environment.of(row);
+        (met != 0).then(|| met.trailing_zeros() as usize)
     }
 }
 
@@ -186,6 +246,13 @@ impl<T: Copy> PerValue<T> {
     }
 }
 
+impl PerValue<u64> {
+    /// The bits that any value has.
+    fn any(&self) -> u64 {
+        self.of_value.iter().fold(self.of_null, |any, bits| any | bits)
+    }
+}
+
 /// Bucket of `key` among `buckets`, such that one more bucket moves only the keys it gets.
 ///
 /// J. Lamping, E. Veach: "A Fast, Minimal Memory, Consistent Hash Algorithm" (2014), figure 1.
@@ -203,7 +270,41 @@ fn jump_hash(mut key: u64, buckets: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::ArrayRef;
+    use thalweg_log::{EmbeddedLog, LogConfig, TopicConfig};
+
     use super::*;
+
+    #[test]
+    fn a_batch_that_goes_to_one_place_is_not_copied() {
+        let log = EmbeddedLog::open(LogConfig {
+            directory: tempfile::tempdir().unwrap().keep(),
+            topics: ["logs.critical", "logs.routine", "logs.a", "spans", "rejected"]
+                .map(|name| TopicConfig::new(name, 2))
+                .into(),
+            ..LogConfig::default()
+        })
+        .unwrap()
+        .0;
+        let rules = serde_json::json!([{"services": ["a"], "topic": "logs.a"}]);
+        let routes = Routes::new(&log, serde_json::from_value(rules).unwrap()).unwrap();
+        for (service, topic) in [("a", "logs.a"), ("b", "logs.routine")] {
+            let services: DictionaryArray<Int32Type> = [service; 3].into_iter().collect();
+            let nothing: DictionaryArray<Int32Type> = [None::<&str>; 3].into_iter().collect();
+            let nothing = Arc::new(nothing) as ArrayRef;
+            let batch = RecordBatch::try_from_iter_with_nullable([
+                (column::SERVICE, Arc::new(services) as ArrayRef, true),
+                (column::ENVIRONMENT, Arc::clone(&nothing), true),
+                (column::PRIORITY, nothing, true),
+            ]);
+            let batch = batch.unwrap();
+            let column = Arc::clone(batch.column(0));
+            let split = routes.split(batch, Kind::Logs { critical_rows: 0 }, &[]);
+            let [part] = &split.parts[..] else { panic!("one part") };
+            assert_eq!(&*part.at.topic, topic);
+            assert!(Arc::ptr_eq(part.batch.column(0), &column));
+        }
+    }
 
     #[test]
     fn a_new_bucket_takes_its_share_and_moves_nothing_else() {

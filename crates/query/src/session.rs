@@ -101,7 +101,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Puts a table in the place of the one of its name, if there is one.
+    /// Puts a table in the place of the one of that name, in all sessions. Queries that are running do
+    /// not notice.
     pub(crate) fn replace(&self, table: NamedTable) {
         let mut state = self.state.lock();
         state.tables.retain(|other| other.name != table.name);

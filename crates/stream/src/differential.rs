@@ -309,6 +309,8 @@ impl Harness {
             plan: Arc::clone(&self.plan),
             options: self.options.clone(),
             log,
+            since: None,
+            is_beside: Arc::default(),
         }
     }
 

@@ -31,6 +31,9 @@ pub enum StreamError {
         /// A view that reads it.
         reader: String,
     },
+    /// Another version of the view is being made already.
+    #[error("view `{0}` is being replayed already; wait until that has ended")]
+    Replaying(String),
     /// A row could not be computed.
     #[error(transparent)]
     Compute(#[from] DataFusionError),

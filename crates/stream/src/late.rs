@@ -60,13 +60,17 @@ pub(crate) fn late_rows(
 
 /// How many rows of a batch of [`LATE_EVENTS`] are of `view`.
 pub(crate) fn count_of(view: &str, batch: &RecordBatch) -> usize {
-    let views =
-        batch.column_by_name(VIEW).map(|views| arrow::compute::cast(views, &DataType::Utf8));
-    let Some(Ok(views)) = views else {
-        return 0;
-    };
-    let views = arrow::array::AsArray::as_string::<i32>(&views);
-    views.iter().filter(|found| *found == Some(view)).count()
+    views(batch).map_or(0, |views| views.iter().filter(|found| *found == Some(view)).count())
+}
+
+/// The view that the first row of a batch of [`LATE_EVENTS`] is of.
+pub(crate) fn view_of(batch: &RecordBatch) -> Option<String> {
+    views(batch)?.iter().next().flatten().map(str::to_owned)
+}
+
+fn views(batch: &RecordBatch) -> Option<StringArray> {
+    let views = arrow::compute::cast(batch.column_by_name(VIEW)?, &DataType::Utf8).ok()?;
+    Some(arrow::array::AsArray::as_string::<i32>(&views).clone())
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod meters;
 mod open;
 mod plan;
 mod rows;
+mod standing;
 mod store;
 mod stream;
 mod table;
@@ -70,4 +71,4 @@ pub use templates::{
     template_signals_schema,
 };
 pub use view::consumer_group;
-pub use views::{Planned, Views};
+pub use views::{Planned, Progress, Replay, Views};

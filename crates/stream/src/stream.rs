@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, new_null_array};
-use arrow::compute::{cast, max};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{cast, filter_record_batch, max};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use thalweg_event::{
@@ -70,6 +70,19 @@ impl Stream {
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
     }
 
+    /// The rows that are not older than `since`, in microseconds. Those without a time are kept.
+    pub(crate) fn since(&self, rows: &RecordBatch, since: i64) -> Result<RecordBatch, ArrowError> {
+        let times = rows.column_by_name(&self.time_column);
+        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let Some(times) = times else { return Ok(rows.clone()) };
+        let is_in = times.iter().map(|time| time.is_none_or(|time| time >= since));
+        let is_in: BooleanArray = is_in.map(Some).collect();
+        match is_in.true_count() == rows.num_rows() {
+            true => Ok(rows.clone()),
+            false => filter_record_batch(rows, &is_in),
+        }
+    }
+
     /// The newest event time of `rows`, in microseconds.
     pub(crate) fn newest(&self, rows: &RecordBatch) -> i64 {
         let times = rows.column_by_name(&self.time_column);
@@ -97,5 +110,23 @@ impl Streams {
 
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_from_before_a_time_are_left_out_and_those_without_a_time_are_not() {
+        let times = TimestampMicrosecondArray::from(vec![Some(4), Some(5), None, Some(6)]);
+        let times = Arc::new(times.with_timezone("UTC")) as ArrayRef;
+        let rows = RecordBatch::try_from_iter([(column::TIMESTAMP, times)]).unwrap();
+        let kept = Stream::logs().since(&rows, 5).unwrap();
+        let kept = kept.column(0).as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(kept.iter().collect::<Vec<_>>(), [Some(5), None, Some(6)]);
+        assert_eq!(Stream::logs().since(&rows, 4).unwrap().num_rows(), 4);
     }
 }

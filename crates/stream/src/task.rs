@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
-use thalweg_log::{Entry, Log, Offset, TopicPartition};
+use thalweg_log::{Entry, Log, Offset, OffsetRange, TopicPartition};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamConfig;
 use crate::error::Result;
 use crate::history::Histories;
+use crate::standing::{Position, Standing};
 use crate::store::Store;
-use crate::view::{Made, Published, View, is_lost};
+use crate::view::{Made, Published, View, consumer_group, is_lost};
 use crate::watermark::Now;
 
 /// Waits between attempts to go on after a fault.
@@ -31,6 +32,7 @@ pub(crate) struct Task {
     pub(crate) stated_at: BTreeMap<TopicPartition, Offset>,
     pub(crate) histories: Arc<dyn Histories>,
     pub(crate) published: Arc<ArcSwapOption<Published>>,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -41,12 +43,12 @@ impl Task {
         let mut retry = FIRST_RETRY;
         loop {
             let began = Instant::now();
-            let ended = self.attempt().await;
-            // A fault may have left the database's handle unusable.
-            self.published.store(None);
-            match ended {
+            match self.attempt().await {
                 Ok(()) => return,
                 Err(error) => {
+                    // The fault may have left the database's handle unusable.
+                    self.published.store(None);
+                    self.standing.note_fault(error.to_string());
                     metrics::counter!("thalweg_view_faults_total", "view" => name.clone())
                         .increment(1);
                     tracing::error!(view = name, %error, "view stopped; retrying in {retry:?}");
@@ -99,6 +101,11 @@ impl Task {
             cursors.extend(history.cursors);
             histories.push(history.rows);
         }
+        let group = consumer_group(&made.topic);
+        for (at, cursor) in &cursors {
+            // Reading history may take longer than the log would keep what is behind it.
+            made.log.commit(&group, at.clone(), *cursor).await?;
+        }
         let began = Instant::now();
         let mut rows = 0;
         let mut view = View::begin(made, store, config, cursors, now())?;
@@ -112,7 +119,8 @@ impl Task {
                     break;
                 };
                 let batch = batch?;
-                rows += batch.num_rows();
+                rows += batch.num_rows() as u64;
+                self.standing.note_history(rows);
                 view.take_history(source, &batch, now())?;
                 tokio::task::yield_now().await;
             }
@@ -145,11 +153,22 @@ impl Task {
 
     async fn checkpoint(&self, view: &mut View) -> Result<()> {
         view.note_ends()?;
+        let predecessor = self.standing.predecessor();
+        let succeeds = predecessor.is_some_and(|it| view.succeed(&it.cursors, it.watermark));
         view.checkpoint(now())?;
         view.deliver().await?;
         view.release(now()).await?;
         if let Some(published) = view.refresh(now()) {
             self.published.store(Some(Arc::new(published)));
+        }
+        // Whoever waits for this lets queries see it.
+        self.standing.note_reached(Position {
+            cursors: view.cursors().clone(),
+            watermark: view.watermark(),
+            closed_until: view.closed_until(),
+        });
+        if succeeds {
+            self.standing.note_succeeded();
         }
         Ok(())
     }
@@ -157,15 +176,24 @@ impl Task {
 
 /// Where topics end now.
 pub(crate) fn ends(log: &dyn Log, topics: &[String]) -> Result<BTreeMap<TopicPartition, Offset>> {
-    let mut ends = BTreeMap::new();
+    let ranges = ranges(log, topics)?.into_iter();
+    Ok(ranges.map(|(at, range)| (at, range.end)).collect())
+}
+
+/// What the log has of topics now.
+pub(crate) fn ranges(
+    log: &dyn Log,
+    topics: &[String],
+) -> Result<BTreeMap<TopicPartition, OffsetRange>> {
+    let mut ranges = BTreeMap::new();
     for topic in topics {
         for partition in 0..log.partitions(topic)? {
             let at = TopicPartition::new(topic.as_str(), partition);
-            let end = log.offsets(at.clone())?.end;
-            ends.insert(at, end);
+            let range = log.offsets(at.clone())?;
+            ranges.insert(at, range);
         }
     }
-    Ok(ends)
+    Ok(ranges)
 }
 
 /// What partitions have from the cursors on, for ever.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -12,11 +13,12 @@ use crate::aggregation::Groups;
 use crate::config::{Late, StreamConfig, ViewOptions};
 use crate::error::{Result, StreamError};
 use crate::join::Join;
-use crate::late::{LATE_EVENTS, count_of, late_rows};
+use crate::late::{LATE_EVENTS, count_of, late_rows, view_of};
 use crate::meters::Meters;
 use crate::open::{Open, OpenWindows};
 use crate::plan::Plan;
 use crate::store::{Changes, Checkpoint, Outbox, Store};
+use crate::task::ranges;
 use crate::watermark::{BEGINNING, Now, Watermark};
 
 /// Rows of closed windows that one checkpoint emits, about.
@@ -37,6 +39,21 @@ pub(crate) struct Made {
     pub(crate) plan: Arc<Plan>,
     pub(crate) options: ViewOptions,
     pub(crate) log: Arc<dyn Log>,
+    /// Event time, in microseconds, before which rows are none of the view's.
+    pub(crate) since: Option<i64>,
+    /// Whether another version of the view answers.
+    pub(crate) is_beside: Arc<AtomicBool>,
+}
+
+impl Made {
+    /// What late events and metrics call the view. A version beside the one that answers has a name
+    /// of its own: whether late events were delivered is told by the name.
+    fn label(&self) -> String {
+        match self.is_beside.load(Ordering::Acquire) {
+            true => format!("{} (replay)", self.name),
+            false => self.name.clone(),
+        }
+    }
 }
 
 /// A view being maintained.
@@ -65,6 +82,7 @@ pub(crate) struct View {
     released: Option<Instant>,
     /// When queries were last shown the open windows.
     refreshed: Option<Instant>,
+    label: String,
     meters: Meters,
 }
 
@@ -95,7 +113,11 @@ impl View {
         let Some(checkpoint) = store.checkpoint()? else {
             return Ok(None);
         };
-        let (cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        let (mut cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        for (at, range) in ranges(made.log.as_ref(), &made.plan.topics())? {
+            // A partition that the streams have got since is read from its beginning.
+            cursors.entry(at).or_insert(range.start);
+        }
         let mut view = Self::new(made, store, config, cursors, sequence, now)?;
         view.watermark.resume(&checkpoint.reached);
         if checkpoint.outbox.is_some() {
@@ -138,7 +160,8 @@ impl View {
         Ok(Self {
             join: Join::load(&made.plan, &store, config.join_bytes)?,
             groups: aggregation.groups()?,
-            meters: Meters::new(&made.name),
+            meters: Meters::new(&made.label()),
+            label: made.label(),
             watermark,
             cursors,
             open,
@@ -196,6 +219,10 @@ impl View {
     fn gather(&mut self, source: usize, rows: &RecordBatch, watermark: i64) -> Result<i64> {
         let plan = &self.made.plan;
         let newest = plan.streams[source].newest(rows);
+        let rows = &match self.made.since {
+            Some(since) => plan.streams[source].since(rows, since)?,
+            None => rows.clone(),
+        };
         let (late, timeless) = match &mut self.join {
             None => {
                 let input = plan.input(rows, watermark)?;
@@ -217,7 +244,7 @@ impl View {
         if let Some((times, late)) = &late {
             self.meters.late(late.num_rows());
             if self.made.options.late == Late::Keep {
-                self.late.push(late_rows(&self.made.name, late, times, watermark)?);
+                self.late.push(late_rows(&self.label, late, times, watermark)?);
             }
         }
         Ok(newest)
@@ -313,7 +340,39 @@ impl View {
             self.meters.join(join);
         }
         self.undelivered = outbox.map(|_| checkpoint);
+        if self.label != self.made.label() {
+            self.label = self.made.label();
+            self.meters = Meters::new(&self.label);
+        }
         Ok(())
+    }
+
+    /// Takes over from a version that has read up to `cursors` and come as far as `watermark`, if
+    /// this one has read as much: windows that were closed there are closed here, and what was late
+    /// there is late here. Answers whether it has.
+    pub(crate) fn succeed(
+        &mut self,
+        cursors: &BTreeMap<TopicPartition, Offset>,
+        watermark: i64,
+    ) -> bool {
+        let has_read = |at, cursor| self.cursors.get(at).is_none_or(|own| *own >= cursor);
+        let has_read = cursors.iter().all(|(at, cursor)| has_read(at, *cursor));
+        if has_read {
+            self.is_changed |= self.watermark.raise(watermark);
+            // Queries are shown at the next chance how far this is.
+            self.refreshed = None;
+        }
+        has_read
+    }
+
+    /// How far event time has come.
+    pub(crate) fn watermark(&self) -> i64 {
+        self.watermark.reached().watermark
+    }
+
+    /// Windows that end at or before this are closed.
+    pub(crate) fn closed_until(&self) -> i64 {
+        self.open.closed_until(self.made.plan.closed_until(self.watermark()))
     }
 
     /// Appends the rows of the last checkpoint to their topics, as far as that was not done.
@@ -322,7 +381,7 @@ impl View {
             return Ok(());
         };
         let ends = checkpoint.outbox.as_ref().expect("kept only with rows to deliver");
-        let (log, name) = (&*self.made.log, &self.made.name);
+        let log = &*self.made.log;
         let output = self.store.output()?;
         let late = self.store.late()?;
         if self.is_resumed {
@@ -332,7 +391,9 @@ impl View {
         let emitted =
             append(log, self.output_at(), ends.output_end, output, RecordBatch::num_rows).await?;
         self.meters.emitted(emitted);
-        append(log, late_at(), ends.late_end, late, |batch| count_of(name, batch)).await?;
+        let label = late.first().and_then(view_of);
+        let own = |batch: &RecordBatch| label.as_ref().map_or(0, |label| count_of(label, batch));
+        append(log, late_at(), ends.late_end, late, own).await?;
         self.store.set_delivered(checkpoint)?;
         self.undelivered = None;
         self.is_resumed = false;
@@ -400,9 +461,7 @@ impl View {
     }
 
     fn published(&self) -> Published {
-        let reached = self.made.plan.closed_until(self.watermark.reached().watermark);
-        let closed_until = self.open.closed_until(reached);
-        Published { closed_until, open: self.open.snapshot(&self.store) }
+        Published { closed_until: self.closed_until(), open: self.open.snapshot(&self.store) }
     }
 }
 

@@ -1,8 +1,11 @@
 //! All views of a node: what they are, and who reads what.
 
+mod replay;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
 use arrow::datatypes::SchemaRef;
@@ -16,15 +19,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{StreamConfig, ViewConfig};
+use crate::config::{StreamConfig, ViewConfig, ViewOptions};
 use crate::error::{Result, StreamError};
 use crate::functions;
 use crate::history::Histories;
 use crate::plan::{Plan, WINDOW_START};
+use crate::standing::Standing;
 use crate::stream::{Stream, Streams};
 use crate::table::ViewTable;
 use crate::task::{Task, ends};
 use crate::view::{Made, Published};
+
+pub use self::replay::{Progress, Replay};
 
 /// Views over streams, maintained on threads of their own.
 pub struct Views {
@@ -40,29 +46,90 @@ pub struct Views {
 #[derive(Default)]
 struct Known {
     streams: Streams,
+    /// The versions that answer.
     running: BTreeMap<String, Running>,
+    /// Those that are to replace them.
+    beside: BTreeMap<String, Running>,
 }
 
+/// A version of a view.
 struct Running {
+    config: ViewConfig,
     topic: String,
-    /// Names of the streams that it reads.
-    reads: Vec<String>,
+    plan: Arc<Plan>,
+    /// Its state.
     directory: PathBuf,
+    standing: Arc<Standing>,
+    is_beside: Arc<AtomicBool>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    /// None once it has ended.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The rows of closed windows, as a stream for other views.
+    fn stream(&self) -> Stream {
+        Stream {
+            name: self.config.name.to_string(),
+            topics: vec![self.topic.clone()],
+            schema: Arc::clone(&self.plan.output),
+            time_column: WINDOW_START.into(),
+        }
+    }
+
+    /// Makes a last checkpoint, and ends.
+    async fn end(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take()
+            && task.await.is_err()
+        {
+            tracing::error!(view = %self.config.name, "a view's task has failed");
+        }
+    }
+}
+
+impl Known {
+    /// # Errors
+    /// [`StreamError::InUse`] when another view reads `name`.
+    fn refuse_if_read(&self, name: &str) -> Result<()> {
+        let reads = |running: &Running| running.plan.streams.iter().any(|read| read.name == name);
+        match self.running.iter().find(|(_, running)| reads(running)) {
+            None => Ok(()),
+            Some((reader, _)) => {
+                Err(StreamError::InUse { view: name.into(), reader: reader.clone() })
+            }
+        }
+    }
 }
 
 /// A view whose query has been understood, and that waits for its topic to be there.
 pub struct Planned {
     config: ViewConfig,
     plan: Arc<Plan>,
-    version: String,
+    /// Digest of the query.
+    digest: String,
+    replay: Option<Replay>,
 }
 
 impl Planned {
+    /// Tells this version from others of the view: of another query, or begun another time.
+    fn version(&self) -> String {
+        match self.replay {
+            None => self.digest.clone(),
+            Some(replay) => format!("{}-{}", self.digest, replay.number),
+        }
+    }
+
+    /// Whether `version` is of the same query, and was begun later.
+    fn is_before(&self, version: &str) -> bool {
+        let number = version.strip_prefix(&self.digest).and_then(|rest| rest.strip_prefix('-'));
+        let number = number.and_then(|number| number.parse::<u32>().ok());
+        number.is_some_and(|number| number > self.replay.map_or(0, |replay| replay.number))
+    }
+
     /// Topic that the view's rows go to: of this view and this query only.
     pub fn topic(&self) -> String {
-        format!("view.{}.{}", self.config.name, self.version)
+        format!("view.{}.{}", self.config.name, self.version())
     }
 
     /// Columns of the view's rows on their topic.
@@ -117,12 +184,12 @@ impl Views {
         known.streams.insert(stream);
     }
 
-    /// Understands a view's query.
+    /// Understands a view's query. `replay` is the latest one of the view with this query.
     ///
     /// # Errors
     /// [`StreamError::Exists`]; [`StreamError::Definition`], also at the limit of views.
-    pub async fn plan(&self, config: ViewConfig) -> Result<Planned> {
-        let streams = {
+    pub async fn plan(&self, config: ViewConfig, replay: Option<Replay>) -> Result<Planned> {
+        {
             let known = self.known.lock();
             if known.streams.get(config.name.as_str()).is_some() {
                 return Err(StreamError::Exists(config.name.to_string()));
@@ -134,11 +201,15 @@ impl Views {
                 );
                 return Err(StreamError::definition(config.name.as_str(), reason));
             }
-            known.streams.clone()
-        };
+        }
+        self.understand(config, replay).await
+    }
+
+    async fn understand(&self, config: ViewConfig, replay: Option<Replay>) -> Result<Planned> {
+        let streams = self.known.lock().streams.clone();
         let plan = Plan::of(&config, &self.context.state(), &streams).await?;
-        let version = format!("{:08x}", xxh3_64(config.query.trim().as_bytes()) as u32);
-        Ok(Planned { plan: Arc::new(plan), version, config })
+        let digest = format!("{:08x}", xxh3_64(config.query.trim().as_bytes()) as u32);
+        Ok(Planned { plan: Arc::new(plan), digest, replay, config })
     }
 
     /// Whether a view's query is understood, leaving aside whether there is one of that name.
@@ -162,47 +233,56 @@ impl Views {
         planned: Planned,
         closed: Arc<dyn TableProvider>,
     ) -> Result<Arc<ViewTable>> {
-        let topic = planned.topic();
-        let Planned { config, plan, version } = planned;
-        let name = config.name.to_string();
+        let name = planned.config.name.to_string();
         let mut known = self.known.lock();
         if known.streams.get(&name).is_some() {
             return Err(StreamError::Exists(name));
         }
+        remove_other_versions(&self.config.directory.join(&name), &planned);
+        let (running, table) = self.spawn(planned, closed, false)?;
+        self.add_stream(&mut known, running.stream());
+        known.running.insert(name, running);
+        Ok(table)
+    }
+
+    /// Starts the task of a version.
+    fn spawn(
+        &self,
+        planned: Planned,
+        closed: Arc<dyn TableProvider>,
+        is_beside: bool,
+    ) -> Result<(Running, Arc<ViewTable>)> {
+        let (topic, version) = (planned.topic(), planned.version());
+        let Planned { config, plan, replay, .. } = planned;
+        let name = config.name.to_string();
         let published: Arc<ArcSwapOption<Published>> = Arc::default();
-        let directory = self.config.directory.join(&name);
+        let standing: Arc<Standing> = Arc::default();
+        let is_beside = Arc::new(AtomicBool::new(is_beside));
+        let directory = self.config.directory.join(&name).join(&version);
         let stop = CancellationToken::new();
+        let backfill = config.options.backfill || replay.is_some();
         let task = Task {
             made: Made {
-                name: name.clone(),
+                name,
                 topic: topic.clone(),
                 plan: Arc::clone(&plan),
-                options: config.options.clone(),
+                options: ViewOptions { backfill, ..config.options.clone() },
                 log: Arc::clone(&self.log),
+                since: replay.map(|replay| replay.since_micros),
+                is_beside: Arc::clone(&is_beside),
             },
             config: self.config.clone(),
-            directory: directory.join(&version),
+            directory: directory.clone(),
             stated_at: ends(self.log.as_ref(), &plan.topics())?,
             histories: Arc::clone(&self.histories),
             published: Arc::clone(&published),
+            standing: Arc::clone(&standing),
             stop: stop.clone(),
         };
-        remove_other_versions(&directory, &version);
-        let task = self.runtime().spawn(task.run());
-        let reads = plan.streams.iter().map(|stream| stream.name.clone()).collect();
-        let emit = config.options.emit;
-        let running = Running { topic: topic.clone(), reads, directory, stop, task };
-        known.running.insert(name.clone(), running);
-        self.add_stream(
-            &mut known,
-            Stream {
-                name,
-                topics: vec![topic],
-                schema: Arc::clone(&plan.output),
-                time_column: WINDOW_START.into(),
-            },
-        );
-        Ok(Arc::new(ViewTable::new(closed, plan, emit, published)))
+        let task = Some(self.runtime().spawn(task.run()));
+        let table = ViewTable::new(closed, Arc::clone(&plan), config.options.emit, published);
+        let running = Running { config, topic, plan, directory, standing, is_beside, stop, task };
+        Ok((running, Arc::new(table)))
     }
 
     /// Ends a view, and forgets its state.
@@ -210,42 +290,38 @@ impl Views {
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let running = {
+        let (running, beside) = {
             let mut known = self.known.lock();
-            let reads = |running: &Running| running.reads.iter().any(|read| read == name);
-            let reader = known.running.iter().find(|(_, running)| reads(running));
-            if let Some((reader, _)) = reader {
-                return Err(StreamError::InUse { view: name.into(), reader: reader.clone() });
-            }
+            known.refuse_if_read(name)?;
             let running = known.running.remove(name);
             let running = running.ok_or_else(|| StreamError::Unknown(name.into()))?;
             known.streams.remove(name);
             let _ = self.context.deregister_table(name);
-            running
+            (running, known.beside.remove(name))
         };
-        running.stop.cancel();
-        let _ = running.task.await;
-        if let Err(error) = std::fs::remove_dir_all(&running.directory) {
-            tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
+        for version in [Some(running), beside].into_iter().flatten() {
+            version.end().await;
         }
+        remove_state(&self.config.directory.join(name));
         Ok(())
     }
 
-    /// Topics of the views there are.
+    /// Topics of the views there are, of all their versions.
     pub fn topics(&self) -> Vec<String> {
-        self.known.lock().running.values().map(|running| running.topic.clone()).collect()
+        let known = self.known.lock();
+        let versions = known.running.values().chain(known.beside.values());
+        versions.map(|version| version.topic.clone()).collect()
     }
 
     /// Makes a last checkpoint of each view, and ends.
     pub async fn shutdown(&self) {
-        let running = std::mem::take(&mut self.known.lock().running);
-        for view in running.values() {
-            view.stop.cancel();
+        let Known { running, beside, .. } = std::mem::take(&mut *self.known.lock());
+        let versions: Vec<Running> = running.into_values().chain(beside.into_values()).collect();
+        for version in &versions {
+            version.stop.cancel();
         }
-        for (name, view) in running {
-            if view.task.await.is_err() {
-                tracing::error!(view = name, "a view's task has failed");
-            }
+        for version in versions {
+            version.end().await;
         }
     }
 
@@ -263,17 +339,24 @@ impl Drop for Views {
     }
 }
 
-/// Removes the state of queries that the view had before.
-fn remove_other_versions(directory: &std::path::Path, version: &str) {
+/// Removes the state of queries, and of replays, that the view had before.
+fn remove_other_versions(directory: &Path, planned: &Planned) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
     for entry in entries.flatten() {
-        if entry.file_name() != version
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "old state is left on disk");
+        let name = entry.file_name();
+        let is_kept = |name: &str| name == planned.version() || planned.is_before(name);
+        if !name.to_str().is_some_and(is_kept) {
+            remove_state(&entry.path());
         }
+    }
+}
+
+fn remove_state(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory) {
+        let path = directory.display();
+        tracing::warn!(%path, %error, "the state of a former view is left on disk");
     }
 }
 
@@ -325,7 +408,7 @@ mod tests {
         let (context, histories) = (SessionContext::new(), Arc::new(NoHistory));
         let views = Views::new(stream, context, vec![Stream::logs()], histories, log).unwrap();
         for config in configs {
-            let planned = views.plan(config).await.unwrap();
+            let planned = views.plan(config, None).await.unwrap();
             let closed = Arc::new(EmptyTable::new(Arc::clone(planned.schema())));
             views.start(planned, closed).unwrap();
         }

@@ -111,6 +111,13 @@ impl Watermark {
         }
     }
 
+    /// Raises the watermark to `reached`; answers whether it was lower.
+    pub(crate) fn raise(&mut self, reached: i64) -> bool {
+        let is_lower = self.reached < reached;
+        self.reached = self.reached.max(reached);
+        is_lower
+    }
+
     /// The watermark: no event is expected any more that is older. Never goes back.
     pub(crate) fn advance(&mut self, now: Instant) -> i64 {
         let is_idle =

@@ -1,11 +1,13 @@
-//! Alerts of a node: their questions are answered by its query engine.
+//! Alerts of a node: their questions are answered by its query engine. And the rules that it has of
+//! itself.
 
 use std::{sync::Arc, time::Duration};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use thalweg_access::{Asker, Principal};
-use thalweg_alert::Rows;
+use thalweg_alert::{Rows, RuleConfig};
+use thalweg_kafka::KafkaConfig;
 use thalweg_query::{Limits, Places, QueryEngine};
 
 /// Longest that a question may take; alerts give up sooner, as they are configured.
@@ -40,4 +42,31 @@ impl Rows for EngineRows {
         };
         answer.await.map_err(|error| error.to_string())
     }
+}
+
+/// The rules about what waits in the spool: for too long, and too much.
+pub(crate) fn about_spool(kafka: &KafkaConfig) -> Vec<RuleConfig> {
+    let limit_bytes = kafka.spool.limit_bytes;
+    let rules = serde_json::json!([
+        {
+            "name": "SpoolNotForwarded",
+            "query": "SELECT labels->>'topic' AS topic, max(value) AS value FROM metrics \
+                WHERE name = 'thalweg_kafka_spool_age_seconds' GROUP BY 1",
+            "threshold": {"fire": "> 60", "resolve": "< 30"},
+            "severity": "warning",
+            "annotations": {"summary":
+                "events of {{ topic }} have waited {{ value }} s for Kafka; they are safe in the \
+                 spool, and no query sees them yet"},
+        },
+        {
+            "name": "SpoolNearlyFull",
+            "query": format!("SELECT value / {limit_bytes} AS value FROM metrics \
+                WHERE name = 'thalweg_kafka_spool_bytes'"),
+            "threshold": {"fire": "> 0.8", "resolve": "< 0.7"},
+            "severity": "critical",
+            "annotations": {"summary":
+                "{{ value }} of log.kafka.spool.limit_bytes wait for Kafka; at 1 senders get 429"},
+        },
+    ]);
+    serde_json::from_value(rules).expect("the rules are well-formed")
 }

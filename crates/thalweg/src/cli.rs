@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Topics(LogArgs),
     /// Show how far consumer groups have read the log, and how far they lag behind
     Groups(LogArgs),
+    /// Begin a view anew with the events since a time; it answers as before until that is done
+    Replay(ReplayArgs),
     /// Create, list and revoke tokens, with which clients prove who they are
     #[command(subcommand)]
     Token(TokenCommand),
@@ -125,6 +127,20 @@ pub(crate) struct LogArgs {
     /// How to print the rows
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// The view
+    pub(crate) view: String,
+    /// Time of the first events, e.g. 2026-11-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: String,
+    /// Do not wait until the new version answers
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -170,6 +170,16 @@ impl Client {
         self.check(response).await
     }
 
+    /// `POST`s JSON to a path.
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> anyhow::Result<reqwest::Response> {
+        let response = self.post(path).json(body).send().await;
+        self.check(response).await
+    }
+
     async fn check(
         &self,
         response: reqwest::Result<reqwest::Response>,

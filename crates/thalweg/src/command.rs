@@ -8,6 +8,7 @@ mod doctor;
 mod ingest;
 mod log;
 mod query;
+mod replay;
 mod schema;
 mod serve;
 mod tail;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => top::run(&args),
         Command::Topics(args) => log::topics(&args),
         Command::Groups(args) => log::groups(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Token(command) => token::run(&command),
         Command::Check { config } => check::run(&config),
         Command::Schema { kind } => schema::run(kind),

@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thalweg_alert::AlertsConfig;
+use thalweg_alert::{AlertsConfig, RuleConfig};
 use thalweg_edge::{EdgeConfig, TlsFiles};
 
 use crate::{
+    alerts,
     cli::ConfigArgs,
     node_log::LogSettings,
     sources::{self, SourceConfig},
@@ -241,6 +242,7 @@ impl Config {
             anyhow::bail!("{exposed}");
         }
         config.ingest.formats = std::mem::take(&mut config.formats);
+        config.ingest.routes = config.log.routes.clone();
         config.ingest.validate().with_context(|| name.display().to_string())?;
         thalweg_ingest::decode::Formats::new(&config.ingest.formats)
             .with_context(|| name.display().to_string())?;
@@ -255,10 +257,14 @@ impl Config {
 }
 
 impl Config {
-    /// The sections about alerts.
+    /// The sections about alerts, with the rules that a server has of itself.
     pub(crate) fn alerts(&self) -> AlertsConfig {
+        let kafka = self.log.kafka.as_ref().filter(|_| self.alerting.builtin_rules);
+        let is_stated = |rule: &RuleConfig| self.alerts.iter().any(|own| own.name == rule.name);
+        let builtin = kafka.map(alerts::about_spool).into_iter().flatten();
+        let builtin = builtin.filter(|rule| !is_stated(rule));
         AlertsConfig {
-            alerts: self.alerts.clone(),
+            alerts: self.alerts.iter().cloned().chain(builtin).collect(),
             anomalies: self.anomalies.clone(),
             alerting: self.alerting.clone(),
         }
@@ -418,6 +424,20 @@ mod tests {
         assert!(mistakes[0].contains("line 2"), "{mistakes:?}");
         let tls = "listen:\n  http: 0.0.0.0:7070\ntls: {cert: c.pem, key: k.pem}\n";
         assert_eq!(super::mistakes(tls), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_about_the_spool_come_with_kafka_and_can_be_replaced_or_switched_off() {
+        let rules = |more: &str| {
+            let text = format!("log: {{kafka: {{brokers: [a:1]}}}}\n{more}");
+            let rules = parse::<Config>(&text).unwrap().alerts().alerts;
+            rules.iter().map(|rule| rule.name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(rules(""), ["SpoolNotForwarded", "SpoolNearlyFull"]);
+        let own = "alerts: [{name: SpoolNearlyFull, query: SELECT 1}]";
+        assert_eq!(rules(own), ["SpoolNearlyFull", "SpoolNotForwarded"]);
+        assert_eq!(rules("alerting: {builtin_rules: false}"), Vec::<String>::new());
+        assert!(parse::<Config>("{}").unwrap().alerts().alerts.is_empty());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct ApiDoc;
 #[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) log: Arc<dyn Log>,
+    /// Topics of events.
+    pub(crate) log_topics: Arc<[String]>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) query: Arc<QueryEngine>,
     pub(crate) alerts: Arc<Alerts>,
@@ -81,7 +83,8 @@ async fn healthz() -> &'static str {
     )
 )]
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    let topics = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE, topic::REJECTED, topic::AUDIT];
+    let others = [topic::REJECTED, topic::AUDIT];
+    let topics = health.log_topics.iter().map(String::as_str).chain(others);
     let (mut parts, query) = tokio::join!(
         join_all(topics.map(|topic| part(format!("log {topic}"), health.log_takes_appends(topic)))),
         part("query".to_owned(), health.queries_are_answered()),

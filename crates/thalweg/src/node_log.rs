@@ -1,9 +1,17 @@
 //! The log of a node: on this machine's disk, or in Kafka.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use thalweg_event::schema::topic;
+use thalweg_ingest::{LOGS_PREFIX, LogRoutes};
 use thalweg_kafka::{KafkaConfig, KafkaLog, SpoolConfig, Topic};
 use thalweg_log::{EmbeddedLog, LogConfig, RetentionConfig, TopicConfig, Topics};
 use thalweg_stream::LATE_EVENTS;
@@ -16,6 +24,9 @@ use crate::tables;
 pub(crate) struct LogSettings {
     /// What is said of topics one by one; topics that are not named have one partition.
     pub(crate) topics: Vec<TopicConfig>,
+    /// Events with topics of their own: the first rule that an event meets names its topic. Without
+    /// one, critical events go to `logs.critical` and others to `logs.routine`.
+    pub(crate) routes: LogRoutes,
     /// A segment file that has reached this size is closed and a new one begun. Retention removes
     /// whole segments, and a start after a crash reads up to this much of every partition.
     pub(crate) segment_bytes: u64,
@@ -42,6 +53,7 @@ impl Default for LogSettings {
         } = LogConfig::default();
         Self {
             topics,
+            routes: LogRoutes::default(),
             segment_bytes,
             tail_cache_bytes,
             retention,
@@ -51,12 +63,63 @@ impl Default for LogSettings {
     }
 }
 
+/// The topics of events of a node: the built-in ones, those of `log.routes`, and those of rules that
+/// were removed. In the latter there may be events that have yet to be read, and for as long as the
+/// topics exist they are read as the others are.
+pub(crate) struct LogTopics {
+    /// All of them.
+    pub(crate) names: Vec<String>,
+    /// Those that no rule names any more, with the partitions that they have on disk.
+    former: Vec<TopicConfig>,
+}
+
+impl LogTopics {
+    /// Names of those that no rule names any more.
+    pub(crate) fn former(&self) -> impl Iterator<Item = &str> {
+        self.former.iter().map(|topic| topic.name.as_str())
+    }
+}
+
 impl LogSettings {
+    /// The topics of events of a node that keeps its data in `data_dir`: each has a directory there
+    /// before it gets its first event, in the log or, with Kafka, in the spool.
+    pub(crate) fn log_topics(&self, data_dir: &Path) -> anyhow::Result<LogTopics> {
+        let built_in = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE];
+        let routed = self.routes.topics().into_iter().filter(|name| !built_in.contains(name));
+        let mut names: Vec<String> =
+            built_in.into_iter().chain(routed).map(str::to_owned).collect();
+        let directory = self.directory(data_dir);
+        let mut former = vec![];
+        for name in directories(&directory)? {
+            if name.starts_with(LOGS_PREFIX) && !names.contains(&name) {
+                let partitions = directories(&directory.join(&name))?;
+                let partitions = partitions.iter().filter_map(|number| number.parse::<u32>().ok());
+                let partitions = partitions.max().map_or(1, |last| last.saturating_add(1));
+                former.push(TopicConfig::new(name, partitions));
+            }
+        }
+        names.extend(former.iter().map(|topic| topic.name.clone()));
+        Ok(LogTopics { names, former })
+    }
+
+    /// Where rows are that are acknowledged, as far as they are on this machine.
+    fn directory(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join(if self.kafka.is_some() { "spool" } else { "log" })
+    }
+
     /// Opens the log of a node that keeps its data in `data_dir`.
-    pub(crate) async fn open(&self, data_dir: &Path) -> anyhow::Result<Arc<dyn Topics>> {
-        let declared = self.declared();
+    pub(crate) async fn open(
+        &self,
+        data_dir: &Path,
+        log_topics: &LogTopics,
+    ) -> anyhow::Result<Arc<dyn Topics>> {
+        for topic in log_topics.former() {
+            tracing::info!(topic, "no rule of log.routes names the topic; it is still read");
+        }
+        let declared = self.declared(log_topics);
+        let directory = self.directory(data_dir);
         let log_config = LogConfig {
-            directory: data_dir.join("log"),
+            directory: directory.clone(),
             topics: declared.iter().map(|topic| topic.config.clone()).collect(),
             segment_bytes: self.segment_bytes,
             tail_cache_bytes: self.tail_cache_bytes,
@@ -65,7 +128,6 @@ impl LogSettings {
         };
         log_config.validate()?;
         if let Some(kafka) = &self.kafka {
-            let directory = data_dir.join("spool");
             let spool = SpoolConfig { directory, ..kafka.spool.clone() };
             let kafka = KafkaConfig { spool, ..kafka.clone() };
             return Ok(KafkaLog::open(kafka, log_config, declared).await?);
@@ -77,18 +139,59 @@ impl LogSettings {
     }
 
     /// The topics of a node, with what the operator says of them.
-    fn declared(&self) -> Vec<Topic> {
+    fn declared(&self, log_topics: &LogTopics) -> Vec<Topic> {
         let topic = |name: String, schema| {
-            let configured = self.topics.iter().find(|topic| topic.name == name).cloned();
+            let mut known = self.topics.iter().chain(&log_topics.former);
+            let configured = known.find(|topic| topic.name == name).cloned();
             let config = configured.unwrap_or_else(|| TopicConfig::new(name.as_str(), 1));
             // Views look there for what they have told before a crash.
             Topic { config, schema, may_spool: name != LATE_EVENTS }
         };
         let mut declared = vec![];
-        for table in tables::all() {
+        for table in tables::all(log_topics.names.clone()) {
             let schema = table.schema.clone();
             declared.extend(table.topics.into_iter().map(|name| topic(name, schema.clone())));
         }
         declared
+    }
+}
+
+/// Names of the directories in a directory, which may be missing.
+fn directories(path: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let mut names = vec![];
+    for entry in entries {
+        let entry = entry.with_context(|| path.display().to_string())?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_rules_that_were_removed_are_found_again_with_all_their_partitions() {
+        let data = tempfile::tempdir().unwrap();
+        for partition in ["logs.payment/0", "logs.payment/11", "logs.routine/0", "audit/0"] {
+            fs::create_dir_all(data.path().join("log").join(partition)).unwrap();
+        }
+        let routes = r#"[{"services": ["cart"], "topic": "logs.cart"}]"#;
+        let routes = serde_json::from_str(routes).unwrap();
+        let settings = LogSettings { routes, ..LogSettings::default() };
+        let found = settings.log_topics(data.path()).unwrap();
+        let names = ["logs.critical", "logs.routine", "logs.cart", "logs.payment"];
+        assert_eq!(found.names, names);
+        assert_eq!(found.former, [TopicConfig::new("logs.payment", 12)]);
+        let nothing = settings.log_topics(&data.path().join("missing")).unwrap();
+        assert_eq!(nothing.names, names[..3]);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) fn document() -> utoipa::openapi::OpenApi {
     document.merge(thalweg_alert::http::ApiDoc::openapi());
     document.merge(crate::format_api::ApiDoc::openapi());
     document.merge(crate::log_api::ApiDoc::openapi());
+    document.merge(crate::replay_api::ApiDoc::openapi());
     document.merge(crate::health::ApiDoc::openapi());
     document.merge(crate::config_api::ApiDoc::openapi());
     document.merge(crate::identity_api::ApiDoc::openapi());

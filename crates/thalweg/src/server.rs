@@ -10,7 +10,7 @@ use thalweg_access::{Access, Audit, Gate, Scope, TokenFile};
 use thalweg_alert::Alerts;
 use thalweg_edge::{Application, Edge, Tls};
 use thalweg_event::schema::topic;
-use thalweg_ingest::{Ingest, syslog::Syslog};
+use thalweg_ingest::{Ingest, IngestConfig, syslog::Syslog};
 use thalweg_lake::LakeTable;
 use thalweg_log::{Log, Topics};
 use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
@@ -25,7 +25,7 @@ use crate::{
     alerts::EngineRows,
     audit::AuditWriter,
     config::{Address, Config},
-    config_api, format_api, health, identity_api, log_api, openapi,
+    config_api, format_api, health, identity_api, log_api, metrics_table, openapi, replay_api,
     sources::NodeSources,
     tables,
     views::NodeViews,
@@ -87,39 +87,45 @@ impl Server {
             postgres: postgres.local_addr()?,
         };
 
-        let log = config.log.open(&config.data_dir).await?;
+        let log_topics = config.log.log_topics(&config.data_dir)?;
+        let log = config.log.open(&config.data_dir, &log_topics).await?;
         let shared: Arc<dyn Log> = log.clone();
 
         let mut tables = Vec::new();
-        for spec in tables::all() {
+        for spec in tables::all(log_topics.names.clone()) {
             let directory = config.data_dir.join("lake").join(&spec.name);
             let table = LakeTable::open(&directory, spec, config.lake.clone(), shared.clone());
             tables.push(table.await?);
         }
         let (audit, entries) = Audit::new();
         let audit_writer = AuditWriter::start(shared.clone(), entries);
-        let templates =
-            Templates::start(&config.data_dir.join("stream"), &Stream::logs(), shared.clone())?;
-        let query = query_engine(config, &tables, &templates, audit).await?;
+        let logs = Stream { topics: log_topics.names.clone(), ..Stream::logs() };
+        let templates = Templates::start(&config.data_dir.join("stream"), &logs, shared.clone())?;
+        let query = query_engine(config, &tables, &templates, metrics.clone(), audit).await?;
         let sources = NodeSources::start(config, &shared, &query).await?;
-        let views = NodeViews::start(config, log.clone(), &tables[..2], &templates, query.clone());
+        let streams = vec![logs, Stream::spans()];
+        let views =
+            NodeViews::start(config, log.clone(), streams, &tables[..2], &templates, query.clone());
         let views = views.await?;
         let rows = Arc::new(EngineRows::new(query.clone(), config.alerting.max_queries));
         let directory = config.data_dir.join("alerts");
         let alerts = Alerts::start(config.alerts(), rows, shared.clone(), &directory)?;
-        let ingest = Ingest::open(shared.clone(), config.ingest.clone()).await?;
+        let former_topics = log_topics.former().map(str::to_owned).collect();
+        let ingest = IngestConfig { former_topics, ..config.ingest.clone() };
+        let ingest = Ingest::open(shared.clone(), ingest).await?;
 
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
         let health = health::Health {
             log: shared,
+            log_topics: log_topics.names.into(),
             ingest: ingest.clone(),
             query: query.clone(),
             alerts: alerts.clone(),
             metrics,
         };
-        let of_log = log_api::router(log.clone());
+        let operating = log_api::router(log.clone()).merge(replay_api::router(views.clone()));
         let routes =
-            http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, of_log, health);
+            http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, operating, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());
         let grpc = gate(addresses.otlp_grpc).protect(grpc, Some(Scope::Ingest));
 
@@ -221,7 +227,7 @@ fn http_routes(
     ingest: &Arc<Ingest>,
     query: &Arc<QueryEngine>,
     alerts: &Arc<Alerts>,
-    of_log: axum::Router,
+    operating: axum::Router,
     health: health::Health,
 ) -> axum::Router {
     let sending =
@@ -237,7 +243,7 @@ fn http_routes(
         .merge(gate.protect(config_api::router(config), Some(Scope::Admin)))
         .merge(gate.protect(identity_api::router(), None))
         // Names and sizes of all topics tell of services that a token may be limited from.
-        .merge(gate.protect(of_log, Some(Scope::Admin)))
+        .merge(gate.protect(operating, Some(Scope::Admin)))
         .merge(metrics)
         .merge(health::router(health))
         .merge(openapi::router())
@@ -268,6 +274,7 @@ async fn query_engine(
     config: &Config,
     tables: &[Arc<LakeTable>],
     templates: &Arc<Templates>,
+    metrics: PrometheusHandle,
     audit: Audit,
 ) -> anyhow::Result<Arc<QueryEngine>> {
     let mut named: Vec<NamedTable> = tables
@@ -283,6 +290,7 @@ async fn query_engine(
         provider: Arc::new(TemplateTable::new(templates.clone())),
         is_for_admins: false,
     });
+    named.push(metrics_table::table(metrics));
     let logs = tables[0].clone();
     let live: LiveLogs = Arc::new(move || match logs.follow() {
         Ok(rows) => rows.filter_map(async |rows| rows.ok()).boxed(),

@@ -64,10 +64,11 @@ impl std::error::Error for WrongSource {}
 pub(crate) fn stated(config: &Config) -> Result<Vec<Source>, WrongSource> {
     let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
     let views = builtin.iter().chain(&config.views).map(|view| view.name.to_string());
-    let tables = tables::all().into_iter().map(|table| table.name);
+    let tables = tables::all(vec![]).into_iter().map(|table| table.name);
     let files = config.query.tables.iter().map(|file| file.name.clone());
     let mut taken: HashSet<String> = tables.chain(views).chain(files).collect();
     taken.insert(tables::TEMPLATES.to_owned());
+    taken.insert(METRICS.to_owned());
     let source = |source: &SourceConfig| {
         let name = source.name.to_string();
         let wrong = |reason: String| WrongSource { name: name.clone(), reason };

@@ -8,15 +8,16 @@ use thalweg_stream::{LATE_EVENTS, TEMPLATE_SIGNALS, late_schema, template_signal
 /// Name of the table of templates, which is in no lake.
 pub(crate) const TEMPLATES: &str = "templates";
 
-/// All tables but those of views and sources; `logs` and `spans`, which views read, come first.
-pub(crate) fn all() -> Vec<TableSpec> {
+/// All tables but those of views and sources; `logs`, which is fed by `log_topics`, and `spans`,
+/// which views read, come first.
+pub(crate) fn all(log_topics: Vec<String>) -> Vec<TableSpec> {
     let table = |topic: &str, schema, cluster: &str, texts: &[&str]| TableSpec {
         cluster_column: Some(cluster.into()),
         text_columns: texts.iter().map(|name| name.to_string()).collect(),
         ..TableSpec::of_topic(topic, schema, column::TIMESTAMP)
     };
     vec![
-        TableSpec::logs(),
+        TableSpec { topics: log_topics, ..TableSpec::logs() },
         TableSpec::spans(),
         TableSpec::rejected(),
         TableSpec::audit(),

@@ -2,6 +2,9 @@
 
 mod created;
 mod history;
+mod kept;
+mod replay;
+mod versions;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,10 +13,11 @@ use serde_json::{Map, Value};
 use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
 use thalweg_log::{TopicConfig, Topics};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
-use thalweg_stream::{Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
+use thalweg_stream::{Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
 use tokio::sync::Mutex;
 
-use self::{created::CreatedViews, history::LakeHistories};
+pub(crate) use self::replay::{Refused, Stage};
+use self::{created::CreatedViews, history::LakeHistories, replay::Waiting, versions::Versions};
 use crate::config::Config;
 
 /// Rows of views are few: their tables commit at most this often.
@@ -32,16 +36,20 @@ pub(crate) struct NodeViews {
     histories: Arc<LakeHistories>,
     /// The views that statements created, which a restart finds again.
     created: CreatedViews,
+    versions: Versions,
+    /// Replays of this run, by view.
+    waiting: parking_lot::Mutex<BTreeMap<String, Waiting>>,
     /// Tables of closed windows, by view. Held while a view comes or goes.
     tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
 }
 
 impl NodeViews {
-    /// Starts the views of the configuration and those that statements created, over `logs` and
-    /// `spans`.
+    /// Starts the views of the configuration and those that statements created, over `streams`, whose
+    /// tables are `sources`.
     pub(crate) async fn start(
         config: &Config,
         log: Arc<dyn Topics>,
+        streams: Vec<Stream>,
         sources: &[Arc<LakeTable>],
         templates: &Arc<Templates>,
         query: Arc<QueryEngine>,
@@ -59,7 +67,7 @@ impl NodeViews {
             views: Views::new(
                 StreamConfig { directory: directory.clone(), ..config.stream.clone() },
                 session,
-                vec![Stream::logs(), Stream::spans()],
+                streams,
                 histories.clone(),
                 log.clone(),
             )?,
@@ -69,6 +77,8 @@ impl NodeViews {
             query,
             histories,
             created: CreatedViews::open(&directory)?,
+            versions: Versions::open(&directory)?,
+            waiting: parking_lot::Mutex::default(),
             tables: Mutex::default(),
         });
         let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
@@ -82,6 +92,7 @@ impl NodeViews {
                 tracing::error!(view = %name, "a view that was created by statement: {error:#}");
             }
         }
+        node.resume_replays().await;
         let (others, topics) = (node.clone(), node.views.topics());
         blocking(move || others.release_others(&topics)).await?;
         let statements: Arc<dyn ViewStatements> = node.clone();
@@ -89,14 +100,31 @@ impl NodeViews {
         Ok(node)
     }
 
+    /// Goes on with the replays that the last stop has cut off.
+    async fn resume_replays(self: &Arc<Self>) {
+        let tables = self.tables.lock().await;
+        for name in tables.keys() {
+            let Ok(query) = self.views.query(name) else { continue };
+            if let Some(pending) = self.versions.of(name, &query).pending
+                && let Err(error) = self.begin_beside(name, pending).await
+            {
+                tracing::error!(view = name, "the replay was given up: {error:#}");
+                self.give_up(name).await;
+            }
+        }
+    }
+
     /// Makes a last checkpoint of each view, and closes their tables.
     pub(crate) async fn stop(&self) {
+        // Ends who waits for replays first: they may hold the tables.
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        let beside: Vec<_> = waiting.into_values().filter_map(Waiting::into_table).collect();
         // A view waits for the log to take its rows; without, it goes on as after a crash.
         let shutdown = tokio::time::timeout(STOP_TIMEOUT, self.views.shutdown());
         if shutdown.await.is_err() {
             tracing::warn!("views still wait for the log; their next start delivers what is left");
         }
-        for table in self.tables.lock().await.values() {
+        for table in self.tables.lock().await.values().cloned().chain(beside) {
             table.shutdown().await;
         }
     }
@@ -113,7 +141,18 @@ impl NodeViews {
     ) -> anyhow::Result<()> {
         let name = view.name.to_string();
         anyhow::ensure!(!self.query.has_table(&name), "there is a table `{name}` already");
-        let planned = self.views.plan(view).await?;
+        let replay = self.versions.of(&name, &view.query).current;
+        let planned = self.views.plan(view, replay).await?;
+        let table = self.open_table(&planned).await?;
+        let provider = self.views.start(planned, table.clone())?;
+        self.histories.add(&name, table.clone());
+        self.query.add_table(NamedTable { name: name.clone(), provider, is_for_admins: false })?;
+        tables.insert(name, table);
+        Ok(())
+    }
+
+    /// The table, and the topic, of a version of a view.
+    async fn open_table(&self, planned: &Planned) -> anyhow::Result<Arc<LakeTable>> {
         let topic = planned.topic();
         let schema = planned.schema().clone();
         let (log, config) = (self.log.clone(), TopicConfig::new(topic.as_str(), 1));
@@ -121,12 +160,20 @@ impl NodeViews {
         blocking(move || log.create_topic(&config, columns)).await??;
         let spec = TableSpec::of_topic(&topic, schema, planned.time_column());
         let directory = self.lake_dir.join(&topic);
-        let table = LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?;
-        let provider = self.views.start(planned, table.clone())?;
-        self.histories.add(&name, table.clone());
-        self.query.add_table(NamedTable { name: name.clone(), provider, is_for_admins: false })?;
-        tables.insert(name, table);
-        Ok(())
+        Ok(LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?)
+    }
+
+    /// Removes a table that has been shut down, and its topic.
+    async fn remove_table(&self, table: &LakeTable) -> anyhow::Result<()> {
+        let topic = table.name().to_owned();
+        let log = self.log.clone();
+        blocking(move || {
+            log.forget_group(&thalweg_stream::consumer_group(&topic))?;
+            log.remove_topic(&topic)
+        })
+        .await??;
+        std::fs::remove_dir_all(table.path())
+            .with_context(|| format!("removing {}", table.path().display()))
     }
 
     async fn end(
@@ -135,20 +182,15 @@ impl NodeViews {
         tables: &mut BTreeMap<String, Arc<LakeTable>>,
     ) -> anyhow::Result<()> {
         self.views.remove(name).await?;
+        self.give_up(name).await;
+        self.waiting.lock().remove(name);
         self.created.remove(name)?;
+        self.versions.forget(name)?;
         self.query.remove_table(name);
         self.histories.remove(name);
         if let Some(table) = tables.remove(name) {
             table.shutdown().await;
-            let topic = table.name().to_owned();
-            let log = self.log.clone();
-            blocking(move || {
-                log.forget_group(&thalweg_stream::consumer_group(&topic))?;
-                log.remove_topic(&topic)
-            })
-            .await??;
-            std::fs::remove_dir_all(table.path())
-                .with_context(|| format!("removing {}", table.path().display()))?;
+            self.remove_table(&table).await?;
         }
         Ok(())
     }
@@ -168,7 +210,15 @@ impl NodeViews {
         for topic in all.iter().filter(|topic| topic.starts_with("view.")) {
             if !topics.contains(topic) {
                 let table = self.lake_dir.join(topic);
-                tracing::info!(topic, table = %table.display(), "a former view's table is left");
+                if topics.iter().any(|known| query_of(known) == query_of(topic)) {
+                    // A former version of a view whose latest answers.
+                    if let Err(error) = std::fs::remove_dir_all(&table) {
+                        tracing::warn!(table = %table.display(), %error, "a table is left");
+                    }
+                } else {
+                    let table = table.display();
+                    tracing::info!(topic, %table, "a former view's table is left");
+                }
                 if let Err(error) = self.log.remove_topic(topic) {
                     tracing::warn!(topic, %error, "a former view's topic is left on disk");
                 }
@@ -216,6 +266,11 @@ impl NodeViews {
              change it there"
         ))
     }
+}
+
+/// The part of a view's topic that all versions with the same query share.
+fn query_of(topic: &str) -> &str {
+    topic.split('-').next().unwrap_or(topic)
 }
 
 /// Runs what waits for a disk or a broker where it may.

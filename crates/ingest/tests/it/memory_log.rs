@@ -10,7 +10,8 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use thalweg_log::{Appended, Entry, Log, LogError, Offset, OffsetRange, Result, TopicPartition};
 use tokio::sync::watch;
 
-pub(crate) const TOPICS: [&str; 4] = ["logs.critical", "logs.routine", "spans", "rejected"];
+pub(crate) const TOPICS: [&str; 6] =
+    ["logs.critical", "logs.routine", "logs.payment", "logs.eu", "spans", "rejected"];
 
 pub(crate) struct MemoryLog {
     partitions: u32,

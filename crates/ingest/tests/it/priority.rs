@@ -90,3 +90,85 @@ async fn a_service_keeps_to_one_partition_and_to_its_order() {
         assert!(used.len() >= 3, "{used:?}");
     }
 }
+
+/// Events of `payment` have a topic of their own, and so have those of an environment.
+fn routed() -> IngestConfig {
+    let routes = serde_json::json!([
+        {"services": ["payment"], "topic": "logs.payment"},
+        {"environments": ["prod-eu"], "topic": "logs.eu"},
+    ]);
+    IngestConfig { routes: serde_json::from_value(routes).unwrap(), ..IngestConfig::default() }
+}
+
+#[tokio::test]
+async fn the_first_rule_that_an_event_meets_names_its_topic() {
+    let log = MemoryLog::new();
+    let server = Server::with_config(log.clone(), routed()).await;
+    let event = |service: &str, environment: &str, level: &str| {
+        serde_json::json!({
+            "service": service, "environment": environment, "level": level,
+            "message": format!("{service} {environment} {level}"),
+        })
+        .to_string()
+            + "\n"
+    };
+    let events = [
+        event("payment", "prod-eu", "ERROR"),
+        event("cart", "prod-eu", "INFO"),
+        event("cart", "prod-us", "INFO"),
+        event("cart", "prod-us", "ERROR"),
+        event("payment", "", "INFO"),
+        event("cart", "prod-eu", "FATAL"),
+    ];
+    server.ndjson(events.concat()).await.assert_accepted(6);
+    let of = |topic: &str| log.texts(topic, "message");
+    assert_eq!(of("logs.payment"), ["payment prod-eu ERROR", "payment  INFO"]);
+    assert_eq!(of("logs.eu"), ["cart prod-eu INFO", "cart prod-eu FATAL"]);
+    assert_eq!(of("logs.critical"), ["cart prod-us ERROR"]);
+    assert_eq!(of("logs.routine"), ["cart prod-us INFO"]);
+    assert_eq!(log.asked(), ["logs.critical", "logs.eu", "logs.payment", "logs.routine"]);
+    server.ndjson(event("cart", "prod-us", "INFO").repeat(2)).await.assert_accepted(2);
+    assert_eq!(log.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn services_keep_their_order_within_a_topic_of_a_rule() {
+    let log = MemoryLog::with_partitions(4);
+    let server = Server::with_config(log.clone(), routed()).await;
+    let event = |service: usize, number: usize| {
+        serde_json::json!({
+            "service": format!("s{service}"), "environment": "prod-eu",
+            "message": format!("{number:03}"),
+        })
+        .to_string()
+            + "\n"
+    };
+    for part in 0..3 {
+        let body: String = (0..60).map(|n| event(n % 20, part * 60 + n)).collect();
+        server.ndjson(body).await.assert_accepted(60);
+    }
+    let mut last = std::collections::HashMap::new();
+    for partition in 0..4 {
+        for batch in log.batches("logs.eu", partition) {
+            let services = texts(&batch, "service");
+            for (service, message) in services.into_iter().zip(texts(&batch, "message")) {
+                let before = last.insert(service, (partition, message.clone()));
+                assert!(before.is_none_or(|before| before < (partition, message)));
+            }
+        }
+    }
+    assert_eq!(last.len(), 20);
+}
+
+#[tokio::test]
+async fn an_event_sent_again_after_its_rule_was_removed_is_stored_once() {
+    let log = MemoryLog::new();
+    let event = "{\"eventId\":\"a\",\"service\":\"payment\",\"message\":\"paid\"}\n";
+    let server = Server::with_config(log.clone(), routed()).await;
+    server.ndjson(event).await.assert_accepted(1);
+    let former_topics = vec!["logs.payment".into()];
+    let without = IngestConfig { former_topics, ..IngestConfig::default() };
+    let server = Server::with_config(log.clone(), without).await;
+    server.ndjson(event).await.assert_accepted(1);
+    assert_eq!(log.asked(), ["logs.payment"]);
+}

@@ -12,7 +12,7 @@ use thalweg_template::{Miner, TemplateStatistics};
 use super::{Mined, new_miner};
 use crate::error::{Result, StreamError};
 use crate::stream::Stream;
-use crate::task::{ends, now};
+use crate::task::{ends, now, ranges};
 
 const FILE: &str = "templates.state";
 /// Format of the file.
@@ -34,12 +34,12 @@ pub(super) fn load(
     logs: &Stream,
     log: &dyn Log,
 ) -> Result<(Mined, BTreeMap<TopicPartition, Offset>)> {
-    let mut cursors = ends(log, &logs.topics)?;
     let path = directory.join(FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok((Mined::new(new_miner(), vec![], now().unix_micros), cursors));
+            let mined = Mined::new(new_miner(), vec![], now().unix_micros);
+            return Ok((mined, ends(log, &logs.topics)?));
         }
         Err(error) => return Err(fjall::Error::Io(error).into()),
     };
@@ -55,12 +55,16 @@ pub(super) fn load(
         return Err(corrupt(format!("expected format {FORMAT}, found {}", head.format)));
     }
     let miner = Miner::restore(&snapshot[1..]).map_err(|error| corrupt(error.to_string()))?;
-    for (topic, partition, offset) in head.cursors {
-        let at = TopicPartition::new(topic, partition);
-        if let Some(cursor) = cursors.get_mut(&at) {
-            *cursor = offset.clamp(log.offsets(at)?.start, *cursor);
-        }
-    }
+    let kept = head.cursors.into_iter();
+    let kept = kept.map(|(topic, n, offset)| (TopicPartition::new(topic, n), offset));
+    let kept: BTreeMap<_, _> = kept.collect();
+    let ranges = ranges(log, &logs.topics)?.into_iter();
+    let cursors = ranges.map(|(at, range)| {
+        // A partition that the stream has got since is read from its beginning.
+        let cursor = kept.get(&at).map_or(range.start, |o| (*o).clamp(range.start, range.end));
+        (at, cursor)
+    });
+    let cursors = cursors.collect();
     let counts = head.counts.into_iter().map(|(template, count, first_seen, last_seen)| {
         (template, TemplateStatistics { count, first_seen, last_seen })
     });

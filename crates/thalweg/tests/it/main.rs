@@ -8,6 +8,8 @@ mod command_line;
 mod crash;
 mod hostile;
 mod http;
+mod replay;
+mod routes;
 mod server;
 mod syslog;
 mod views;

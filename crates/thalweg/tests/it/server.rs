@@ -58,7 +58,8 @@ pub(crate) fn get(url: &str) -> String {
     text
 }
 
-fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
+/// Status and text of the answer to a request.
+pub(crate) fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `sql` answers `expected`.
 #[track_caller]
-fn eventually(server: &Server, sql: &str, expected: &[&str]) {
+pub(crate) fn eventually(server: &Server, sql: &str, expected: &[&str]) {
     let start = Instant::now();
     loop {
         let found = server.sql(sql);
@@ -36,7 +36,7 @@ fn say(server: &Server, sql: &str) -> (u16, String) {
     post(&format!("{}/api/v1/sql", server.http), &json!({ "query": sql }).to_string())
 }
 
-fn send(server: &Server, events: &[(&str, &str)]) {
+pub(crate) fn send(server: &Server, events: &[(&str, &str)]) {
     let body: String = events
         .iter()
         .map(|(timestamp, service)| {

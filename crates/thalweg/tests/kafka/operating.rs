@@ -59,7 +59,11 @@ fn a_full_spool_is_429_to_senders_and_empties_when_the_broker_is_back() {
     let cluster = Cluster::start(Options::default()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let log = log_in(&cluster, "otlp_proto").replace('}', ", spool: {limit_bytes: 20000}}");
-    let server = Server::start(directory.path(), &[&log]);
+    // In place of the built-in rule, which waits a minute.
+    let waits = "alerts=[{name: SpoolNotForwarded, every: 1s, threshold: {fire: '> 1'}, query: \
+        \"SELECT labels->>'topic' AS topic, max(value) AS value FROM metrics \
+        WHERE name = 'thalweg_kafka_spool_age_seconds' GROUP BY 1\"}]";
+    let server = Server::start(directory.path(), &[&log, waits]);
     let url = format!("{}/api/v1/logs?format=ndjson", server.http);
     let event = |number: usize| {
         format!(r#"{{"service":"a","message":"{}","event_id":"{number}"}}"#, "x".repeat(1000))
@@ -83,11 +87,19 @@ fn a_full_spool_is_429_to_senders_and_empties_when_the_broker_is_back() {
     eventually("the oldest event has waited", || {
         post(&url, &event(100)).0 == 429 && metric(&server, "thalweg_kafka_spool_age_seconds") > 0.0
     });
+    let fires = |name: &str| {
+        let alerts = csv(&server, "alerts");
+        alerts.lines().any(|line| line.contains(name) && line.contains("firing"))
+    };
+    eventually("alerts fire, though nothing comes any more", || {
+        fires("SpoolNearlyFull") && fires("SpoolNotForwarded")
+    });
     cluster.resume(0).unwrap();
     eventually("the spool is empty", || metric(&server, "thalweg_kafka_spool_rows") == 0.0);
     assert_eq!(post(&url, &event(101)).0, 200);
     let count = "SELECT count(*), count(DISTINCT event_id) FROM logs";
     let expected = format!("{0},{0}", accepted + 1);
     eventually("each accepted event can be queried", || server.sql(count) == [expected.as_str()]);
+    eventually("alerts are over", || !fires("SpoolNearlyFull") && !fires("SpoolNotForwarded"));
     server.stop();
 }

@@ -1,0 +1,183 @@
+//! Views begun anew from a time on, while they answer.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    server::{Server, answer, post},
+    views::{eventually, send},
+};
+
+/// Checkpoints and commits come often, so that a replay has both history and log.
+const SETTINGS: &[&str] = &[
+    "stream.checkpoint_interval_ms=100",
+    "lake.flush_interval_ms=100",
+    "lake.retention_days=3650",
+];
+/// Longest that a replay may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn say(server: &Server, sql: &str) -> (u16, String) {
+    post(&format!("{}/api/v1/sql", server.http), &json!({ "query": sql }).to_string())
+}
+
+fn create(server: &Server, name: &str, query: &str) {
+    let (status, text) =
+        say(server, &format!("CREATE VIEW {name} WITH (lateness_secs = 60) AS {query}"));
+    assert_eq!(status, 200, "{text}");
+}
+
+fn replay(server: &Server, view: &str, from: &str) -> (u16, String) {
+    let url = format!("{}/api/v1/views/{view}/replay", server.http);
+    post(&url, &json!({ "from": from }).to_string())
+}
+
+/// State of the latest replay; `None` if none is known.
+fn state(server: &Server, view: &str) -> Option<String> {
+    let url = format!("{}/api/v1/views/{view}/replay", server.http);
+    let (status, text) = answer(reqwest::Client::new().get(url));
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert!(status == 200 || status == 404, "{text}");
+    told["state"].as_str().map(str::to_owned)
+}
+
+fn has_ended(server: &Server, view: &str) {
+    let start = Instant::now();
+    while state(server, view).as_deref() != Some("done") {
+        assert!(start.elapsed() < PATIENCE, "{:?}", state(server, view));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const PER_TEN: &str = "SELECT service, count(*) AS events FROM logs \
+    GROUP BY tumble(INTERVAL '10 seconds'), service";
+
+/// The view, and what batch SQL says of the events from `from` on, are the same.
+fn equals_batch(server: &Server, from: &str) {
+    let batch = format!(
+        "SELECT tumble(INTERVAL '10 seconds', timestamp), service, count(*) FROM logs \
+         WHERE timestamp >= '{from}' GROUP BY 1, 2 ORDER BY 1, 2"
+    );
+    let batch = server.sql(&batch);
+    let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
+    assert!(!batch.is_empty());
+    let view = "SELECT window_start, service, events FROM per_ten ORDER BY 1, 2";
+    eventually(server, view, &batch);
+}
+
+#[test]
+fn a_replayed_view_equals_batch_sql_and_what_cannot_be_replayed_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    let events: Vec<String> = (0..50).map(|n| format!("2026-01-05T10:00:{n:02}Z")).collect();
+    let sent = |server: &Server, times: &[String]| {
+        send(server, &times.iter().map(|time| (time.as_str(), "a")).collect::<Vec<_>>());
+    };
+    sent(&server, &events[..30]);
+    std::thread::sleep(Duration::from_millis(500));
+    create(&server, "per_ten", PER_TEN);
+    create(
+        &server,
+        "minutes",
+        "SELECT sum(events) AS events FROM per_ten GROUP BY tumble(INTERVAL '1 minute')",
+    );
+    sent(&server, &events[30..]);
+    let counts = "SELECT events FROM per_ten ORDER BY window_start";
+    eventually(&server, counts, &["10", "10"]);
+
+    for (view, from, status, expected) in [
+        ("nothing", "2026-01-05T10:00:00Z", 404, "there is no view `nothing`"),
+        ("logs", "2026-01-05T10:00:00Z", 404, "`logs` is a table"),
+        ("per_ten", "2999-01-01T00:00:00Z", 400, "found one to come"),
+        ("per_ten", "yesterday", 400, "found `yesterday`"),
+        ("per_ten", "2026-01-05T10:00:00Z", 409, "is read by view `minutes`"),
+    ] {
+        let (found, text) = replay(&server, view, from);
+        assert_eq!((found, text.contains(expected)), (status, true), "{view} {from}: {text}");
+    }
+    assert_eq!(state(&server, "per_ten"), None);
+    // A view of a view reads that one's rows of closed windows.
+    assert_eq!(replay(&server, "minutes", "2026-01-05T10:00:00Z").0, 202);
+    has_ended(&server, "minutes");
+    assert_eq!(say(&server, "DROP VIEW minutes").0, 200);
+
+    let from = "2026-01-05T10:00:13Z";
+    let output = server.run(["replay", "per_ten", "--from", from]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains(&format!("per_ten answers with what came since {from}")), "{told}");
+    assert_eq!(server.sql(counts), ["7", "10", "10", "10"]);
+    server.kill();
+
+    let server = Server::start(data.path(), SETTINGS);
+    equals_batch(&server, from);
+    // An event from before is none of the view's, and one later than all closes its windows.
+    send(&server, &[("2026-01-05T10:00:01Z", "a"), ("2026-01-05T10:30:00Z", "b")]);
+    send(&server, &[("2026-01-05T10:40:00Z", "b")]);
+    let closed =
+        "SELECT events FROM per_ten WHERE is_final AND service = 'a' ORDER BY window_start";
+    eventually(&server, closed, &["7", "10", "10", "10"]);
+    equals_batch(&server, from);
+    assert_eq!(server.sql("SELECT count(*) FROM late_events WHERE view = 'per_ten'"), ["0"]);
+
+    // Further back than what the version before has.
+    assert_eq!(replay(&server, "per_ten", "2026-01-05T00:00:00Z").0, 202);
+    has_ended(&server, "per_ten");
+    equals_batch(&server, "2026-01-05T00:00:00Z");
+    eventually(&server, closed, &["11", "10", "10", "10", "10"]);
+    server.stop();
+    let server = Server::start(data.path(), SETTINGS);
+    equals_batch(&server, "2026-01-05T00:00:00Z");
+    // Of former versions nothing is left.
+    let left = versions(data.path());
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(left.iter().all(|path| path.ends_with("-2")), "{left:?}");
+    assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
+    assert_eq!(versions(data.path()), Vec::<String>::new());
+}
+
+/// Where versions of the view are: in the log, in the lake and among the states of views.
+fn versions(data: &Path) -> Vec<String> {
+    let list = |directory: &str| {
+        let entries = std::fs::read_dir(data.join(directory)).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path().display().to_string());
+        paths.collect::<Vec<_>>()
+    };
+    let mut found = list("stream/per_ten");
+    for directory in ["log", "lake"] {
+        found.extend(list(directory).into_iter().filter(|path| path.contains("view.per_ten.")));
+    }
+    found
+}
+
+#[test]
+fn a_replay_that_a_kill_cuts_off_goes_on_and_counts_each_event_once() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    create(&server, "per_ten", PER_TEN);
+    let events: Vec<(String, &str)> = (0..20_000)
+        .map(|n| (format!("2026-01-05T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60), "a"))
+        .collect();
+    for part in events.chunks(2_000) {
+        send(&server, &part.iter().map(|(time, s)| (time.as_str(), *s)).collect::<Vec<_>>());
+    }
+    let mut server = server;
+    for round in 0..8_u64 {
+        let from = format!("2026-01-05T00:{round:02}:00Z");
+        let (status, text) = replay(&server, "per_ten", &from);
+        assert_eq!(status, 202, "{text}");
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..100 * (round + 1))));
+        println!("round {round}: killed while {:?}", state(&server, "per_ten"));
+        server.kill();
+        server = Server::start(data.path(), SETTINGS);
+        // Events that come meanwhile are counted too.
+        send(&server, &[(format!("2026-01-05T06:{round:02}:00Z").as_str(), "b")]);
+        has_ended(&server, "per_ten");
+        equals_batch(&server, &from);
+    }
+    server.stop();
+}
