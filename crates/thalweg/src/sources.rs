@@ -24,7 +24,7 @@ use thalweg_stream::{ViewName, builtin_views};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, tables};
+use crate::{config::Config, metrics_table::METRICS, tables};
 
 /// How often brokers are asked about a topic.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
