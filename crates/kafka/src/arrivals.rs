@@ -53,7 +53,7 @@ impl Arrivals {
         let touched = &arrived[from..to];
         let start = touched.first().map_or(rows.start, |first| first.start.min(rows.start));
         let end = touched.last().map_or(rows.end, |last| last.end.max(rows.end));
-        arrived.splice(from..to, [start..end]);
+        arrived.splice(from..to, std::iter::once(start..end));
     }
 }
 

@@ -24,7 +24,9 @@ use uuid::Uuid;
 
 use crate::{
     admin::Admin,
-    client::{ASK_TIMEOUT, OWN_GROUP, consumer, partition_number, patiently, unavailable, wrong_settings},
+    client::{
+        ASK_TIMEOUT, OWN_GROUP, consumer, partition_number, patiently, unavailable, wrong_settings,
+    },
     codec::Codec,
     config::KafkaConfig,
     follower::Follower,
@@ -114,7 +116,9 @@ impl KafkaLog {
             }
         }
         if config.sasl.is_some() && config.tls.is_none() {
-            tracing::warn!("log.kafka.sasl without log.kafka.tls: passwords and events cross the network as they are");
+            tracing::warn!(
+                "log.kafka.sasl without log.kafka.tls: passwords and events cross the network as they are"
+            );
         }
         let runtime = Handle::current();
         let open = move || Self::open_blocking(config, log_config, topics, runtime);
