@@ -28,6 +28,7 @@ use crate::{
     partition::Partition,
     readers::{is_out_of_range, is_passing},
     rejects::Rejects,
+    reporting::Reporting,
 };
 
 /// What is fetched ahead.
@@ -58,6 +59,7 @@ struct Following {
     consumer: Consumer,
     partitions: HashMap<(String, i32), Arc<Partition>>,
     rejects: Rejects,
+    reporting: Reporting,
     runtime: Handle,
     committed: BTreeMap<TopicPartition, Offset>,
     commit_at: Instant,
@@ -68,12 +70,18 @@ impl Follower {
     ///
     /// # Errors
     /// [`LogError::Config`], [`LogError::Io`] when no thread can be started.
-    pub(crate) fn start(config: &KafkaConfig, rejects: Rejects, runtime: Handle) -> Result<Self> {
+    pub(crate) fn start(
+        config: &KafkaConfig,
+        rejects: Rejects,
+        reporting: Reporting,
+        runtime: Handle,
+    ) -> Result<Self> {
         let (orders, received) = mpsc::channel();
         let following = Following {
             consumer: consumer(config, OWN_GROUP, PREFETCH_KBYTES)?,
             partitions: HashMap::new(),
             rejects,
+            reporting,
             runtime,
             committed: BTreeMap::new(),
             commit_at: Instant::now() + COMMIT_EVERY,
@@ -151,6 +159,7 @@ impl Following {
 
     /// Takes what there is, decodes it, and shows it.
     fn step(&mut self) {
+        self.reporting.update(self.partitions.values());
         let mut messages: HashMap<(String, i32), Vec<Incoming>> = HashMap::new();
         let (mut count, mut bytes) = (0, 0);
         let (mut patience, mut is_lost) = (POLL_TIMEOUT, false);
@@ -216,6 +225,9 @@ impl Following {
         messages.retain(|message| message.offset >= followed);
         let decoded = partition.codec.decode(&partition.at, followed, &messages);
         partition.push(decoded.entries);
+        if !self.reporting.is_here(&partition.at) {
+            return;
+        }
         for rejected in decoded.rejected {
             meters::damaged(&partition.at, rejected.num_rows());
             self.runtime.block_on(self.rejects.store(&partition.at, rejected));
@@ -226,6 +238,7 @@ impl Following {
         let moved: Vec<(TopicPartition, Offset)> = self
             .partitions
             .values()
+            .filter(|partition| self.reporting.is_complete(&partition.at))
             .map(|partition| (partition.at.clone(), partition.followed()))
             .filter(|(at, followed)| self.committed.get(at) != Some(followed))
             .collect();

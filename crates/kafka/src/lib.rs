@@ -47,6 +47,12 @@
 //! Offsets of consumer groups are told to Kafka for those who look there. A start waits for brokers,
 //! because nothing is known of a partition without them, and forwards what is in the spool first.
 //!
+//! # Several processes
+//!
+//! With [`KafkaConfig::shared`], processes share the partitions: each follows all of them, because
+//! queries look at all latest rows, but works only on those that a consumer group gives it
+//! (`members.rs`). Who has a partition reports its damaged messages too (`reporting.rs`).
+//!
 //! # Messages
 //!
 //! Events are OTLP export requests, a batch a message, or JSON objects with the columns of the table,
@@ -70,6 +76,7 @@ mod groups;
 mod kafka_log;
 mod lane;
 mod lane_handle;
+mod members;
 mod message;
 mod meters;
 mod opened;
@@ -77,10 +84,11 @@ mod partition;
 mod producer;
 mod readers;
 mod rejects;
+mod reporting;
 mod spool;
 mod stamp;
 
 pub use config::{
-    Broker, ConfigError, Encoding, KafkaConfig, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
+    Broker, ConfigError, Encoding, KafkaConfig, NodeName, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
 };
 pub use kafka_log::{KafkaLog, Topic};

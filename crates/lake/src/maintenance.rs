@@ -45,6 +45,9 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
     let work = async {
         loop {
             ticks.tick().await;
+            if !table.is_maintained_here() {
+                continue;
+            }
             if let Err(error) = maintain(&table, Utc::now().timestamp_millis()).await {
                 let table = table.spec.name.clone();
                 tracing::error!(table, %error, "maintenance is put off to the next interval");

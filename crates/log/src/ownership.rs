@@ -37,8 +37,8 @@ impl Ownership {
         self.0.as_ref().is_none_or(|owned| owned.borrow().contains(at))
     }
 
-    /// Resolves when partitions have come or gone since the last call, or since this was cloned
-    /// from one that was called; never if all are owned.
+    /// Resolves when partitions have come or gone since the last call or, at the first one, since
+    /// the log was asked for this; never if all are owned.
     pub async fn changed(&mut self) {
         if let Some(owned) = &mut self.0
             && owned.changed().await.is_ok()

@@ -187,7 +187,10 @@ impl Views {
             published: Arc::clone(&published),
             stop: stop.clone(),
         };
-        remove_other_versions(&directory, &version);
+        // Another process may be maintaining another version still.
+        if !self.log.ownership().is_shared() {
+            remove_other_versions(&directory, &version);
+        }
         let task = self.runtime().spawn(task.run());
         let reads = plan.streams.iter().map(|stream| stream.name.clone()).collect();
         let emit = config.options.emit;
@@ -205,11 +208,11 @@ impl Views {
         Ok(Arc::new(ViewTable::new(closed, plan, emit, published)))
     }
 
-    /// Ends a view, and forgets its state.
+    /// Ends a view in this process; its state is left to others. Answers where that is.
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn remove(&self, name: &str) -> Result<()> {
+    pub async fn end(&self, name: &str) -> Result<PathBuf> {
         let running = {
             let mut known = self.known.lock();
             let reads = |running: &Running| running.reads.iter().any(|read| read == name);
@@ -225,10 +228,7 @@ impl Views {
         };
         running.stop.cancel();
         let _ = running.task.await;
-        if let Err(error) = std::fs::remove_dir_all(&running.directory) {
-            tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
-        }
-        Ok(())
+        Ok(running.directory)
     }
 
     /// Topics of the views there are.
@@ -329,9 +329,9 @@ mod tests {
             let closed = Arc::new(EmptyTable::new(Arc::clone(planned.schema())));
             views.start(planned, closed).unwrap();
         }
-        let error = views.remove("per_service").await.unwrap_err().to_string();
+        let error = views.end("per_service").await.unwrap_err().to_string();
         assert_eq!(error, "view `per_service` is read by view `compared`; drop that one first");
-        views.remove("compared").await.unwrap();
-        views.remove("per_service").await.unwrap();
+        views.end("compared").await.unwrap();
+        views.end("per_service").await.unwrap();
     }
 }

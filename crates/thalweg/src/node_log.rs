@@ -1,10 +1,14 @@
 //! The log of a node: on this machine's disk, or in Kafka.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use thalweg_kafka::{KafkaConfig, KafkaLog, SpoolConfig, Topic};
+use thalweg_kafka::{KafkaConfig, KafkaLog, NodeName, SpoolConfig, Topic};
 use thalweg_log::{EmbeddedLog, LogConfig, RetentionConfig, TopicConfig, Topics};
 use thalweg_stream::LATE_EVENTS;
 
@@ -65,7 +69,7 @@ impl LogSettings {
         };
         log_config.validate()?;
         if let Some(kafka) = &self.kafka {
-            let directory = data_dir.join("spool");
+            let directory = spool_directory(kafka, data_dir)?;
             let spool = SpoolConfig { directory, ..kafka.spool.clone() };
             let kafka = KafkaConfig { spool, ..kafka.clone() };
             return Ok(KafkaLog::open(kafka, log_config, declared).await?);
@@ -91,4 +95,18 @@ impl LogSettings {
         }
         declared
     }
+}
+
+/// Where the spool is: each of the processes that share a data directory has its own.
+fn spool_directory(kafka: &KafkaConfig, data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let directory = data_dir.join("spool");
+    if !kafka.shared {
+        return Ok(directory);
+    }
+    let node = kafka.node.clone().or_else(NodeName::of_host);
+    let node = node.context(
+        "log.kafka.node: this host has no name that could be a directory's; \
+         say how this process is called among those that share the partitions",
+    )?;
+    Ok(directory.join(node.as_str()))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thalweg_log::{Log, Offset, TopicPartition, replace_file};
@@ -35,6 +36,7 @@ pub(super) fn load(
     log: &dyn Log,
 ) -> Result<(Mined, BTreeMap<TopicPartition, Offset>)> {
     let mut cursors = ends(log, &logs.topics)?;
+    let is_shared = log.ownership().is_shared();
     let path = directory.join(FILE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -58,13 +60,20 @@ pub(super) fn load(
     for (topic, partition, offset) in head.cursors {
         let at = TopicPartition::new(topic, partition);
         if let Some(cursor) = cursors.get_mut(&at) {
-            *cursor = offset.clamp(log.offsets(at)?.start, *cursor);
+            // Where others read the log too, they may have heard of more.
+            let end = if is_shared { offset } else { *cursor };
+            *cursor = offset.min(end).max(log.offsets(at)?.start);
         }
     }
     let counts = head.counts.into_iter().map(|(template, count, first_seen, last_seen)| {
         (template, TemplateStatistics { count, first_seen, last_seen })
     });
     Ok((Mined::new(miner, counts.collect(), now().unix_micros), cursors))
+}
+
+/// When the state was kept last, if it ever was.
+pub(super) fn kept_at(directory: &Path) -> Option<SystemTime> {
+    fs::metadata(directory.join(FILE)).and_then(|file| file.modified()).ok()
 }
 
 /// Keeps what was learnt of the rows before `cursors`. The file holds either the old or the new
