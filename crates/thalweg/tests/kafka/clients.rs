@@ -19,7 +19,7 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a client script with the Python that has the clients, and returns what it printed.
-fn script(name: &str, args: &[&str]) -> Vec<String> {
+pub(crate) fn script(name: &str, args: &[&str]) -> Vec<String> {
     let python = std::env::var_os("CLIENTS_PYTHON").map(PathBuf::from);
     let python = python.expect("CLIENTS_PYTHON is not set: run these tests by `make test-kafka`");
     let script = Path::new(SCRIPTS).join(name);

@@ -4,6 +4,7 @@
 mod clients;
 mod crash;
 mod operating;
+mod sharing;
 
 #[path = "../it/server.rs"]
 #[allow(dead_code, reason = "the other tests use all of it")]

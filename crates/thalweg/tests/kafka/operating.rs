@@ -12,7 +12,7 @@ use crate::{
 /// Longest that something may take to be seen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -46,7 +46,7 @@ fn topics_and_the_lag_of_groups_are_shown() {
 }
 
 /// Value of a metric, summed over its labels.
-fn metric(server: &Server, name: &str) -> f64 {
+pub(crate) fn metric(server: &Server, name: &str) -> f64 {
     let metrics = get(&format!("{}/metrics", server.http));
     let lines = metrics
         .lines()
