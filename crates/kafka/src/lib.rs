@@ -89,6 +89,7 @@ mod spool;
 mod stamp;
 
 pub use config::{
-    Broker, ConfigError, Encoding, KafkaConfig, NodeName, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
+    Broker, ConfigError, Encoding, KafkaConfig, NodeName, SaslConfig, SaslMechanism, SpoolConfig,
+    TlsConfig,
 };
 pub use kafka_log::{KafkaLog, Topic};

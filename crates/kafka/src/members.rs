@@ -73,9 +73,8 @@ impl Members {
             ("queued.max.messages.kbytes", "1"),
         ];
         let client = client_config(config, &more).map_err(|error| wrong_settings(&error))?;
-        let consumer: BaseConsumer<Giving> = client
-            .create_with_context(Giving { owned })
-            .map_err(|error| wrong_settings(&error))?;
+        let consumer: BaseConsumer<Giving> =
+            client.create_with_context(Giving { owned }).map_err(|error| wrong_settings(&error))?;
         let (orders, received) = mpsc::channel();
         let run = move || run(&consumer, topics, &received);
         let thread = thread::Builder::new().name("kafka-members".into()).spawn(run);
@@ -148,7 +147,13 @@ fn subscribe(consumer: &BaseConsumer<Giving>, topics: &BTreeSet<String>) {
 
 impl Giving {
     fn change(&self, change: impl FnOnce(&mut BTreeSet<TopicPartition>)) {
-        self.owned.send_modify(|owned| change(Arc::make_mut(owned)));
+        self.owned.send_if_modified(|owned| {
+            let mut changed = BTreeSet::clone(owned);
+            change(&mut changed);
+            let is_changed = changed != **owned;
+            *owned = Arc::new(changed);
+            is_changed
+        });
         let owned = self.owned.borrow().len();
         metrics::gauge!("thalweg_kafka_owned_partitions").set(owned as f64);
     }

@@ -111,8 +111,12 @@ async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended>
                 flush(table, &mut buffer).await?;
             }
             () = ownership.changed() => {
-                flush(table, &mut buffer).await?;
-                return Ok(Ended::Moved);
+                let is_drained = |at: &TopicPartition| buffer.offsets.contains_key(at);
+                let current = table.snapshots.current();
+                if current.offsets.keys().any(|at| ownership.owns(at) != is_drained(at)) {
+                    flush(table, &mut buffer).await?;
+                    return Ok(Ended::Moved);
+                }
             }
             entry = entries.next(), if !is_idle => match entry {
                 Some((at, Ok(entry))) => buffer.push(table, at, entry),

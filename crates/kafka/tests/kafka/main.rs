@@ -6,3 +6,4 @@ mod node;
 mod reading;
 mod refusals;
 mod security;
+mod sharing;

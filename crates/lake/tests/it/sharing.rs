@@ -47,7 +47,12 @@ impl Log for SharedLog {
         self.log.append(at, batch)
     }
 
-    fn read(&self, at: TopicPartition, from: Offset, n: usize) -> BoxFuture<'_, Result<Vec<Entry>>> {
+    fn read(
+        &self,
+        at: TopicPartition,
+        from: Offset,
+        n: usize,
+    ) -> BoxFuture<'_, Result<Vec<Entry>>> {
         self.log.read(at, from, n)
     }
 

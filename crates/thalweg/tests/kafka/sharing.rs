@@ -22,8 +22,10 @@ use crate::{
     },
 };
 
-/// As many for each process as it takes to write to all partitions.
-const WRITERS: usize = 12;
+/// Those who write to the process that stays: as many as it takes to write to all partitions.
+const AT_SURVIVOR: usize = 12;
+/// Those who write to the one that comes and goes.
+const AT_OTHER: usize = 4;
 const TOPICS: &str = "log.topics=[{name: logs.routine, partitions: 4}, \
     {name: logs.critical, partitions: 2}]";
 const PARTITIONS: usize = 6;
@@ -98,8 +100,8 @@ fn a_process_that_comes_and_goes_leaves_each_event_once_and_in_order() {
     let directory = directory.path();
     let runtime = Runtime::new().unwrap();
     let survivor = start(&cluster, directory, "a");
-    let mut of_survivor = Writer::some(2 * WRITERS);
-    let mut of_other = of_survivor.split_off(WRITERS);
+    let mut of_survivor = Writer::some(AT_SURVIVOR + AT_OTHER);
+    let mut of_other = of_survivor.split_off(AT_SURVIVOR);
     let mut resumed = vec![];
     for round in 0..=rounds() {
         let is_last = round == rounds();
@@ -130,7 +132,11 @@ fn a_process_that_comes_and_goes_leaves_each_event_once_and_in_order() {
     writers.extend(of_other);
     println!("{} events were acknowledged", acknowledged(&writers));
     eventually("one of both looks after the alerts", || {
-        [&survivor, &other].map(|server| metric(server, "thalweg_alert_attended")).iter().sum::<f64>() == 1.0
+        [&survivor, &other]
+            .map(|server| metric(server, "thalweg_alert_attended"))
+            .iter()
+            .sum::<f64>()
+            == 1.0
     });
     for server in [&survivor, &other] {
         get(&format!("{}/readyz", server.http));
