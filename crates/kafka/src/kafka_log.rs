@@ -179,7 +179,7 @@ impl KafkaLog {
         let reporting = Reporting::new(log.shared.ownership(), reporter, runtime.clone());
         let follower = Follower::start(&config, rejects.clone(), reporting, runtime.clone())?;
         follower.follow(followed);
-        let topics = lanes.keys().cloned().collect();
+        let topics = lanes.iter().map(|(name, lanes)| (name.clone(), lanes.tasks.len()));
         let owned = log.shared.owned.clone();
         let members = owned.map(|owned| Members::join(&config, topics, owned)).transpose()?;
         let telling = runtime.spawn(keep_told(Arc::clone(&log.shared), Arc::clone(&spool)));
@@ -360,8 +360,8 @@ impl Topics for KafkaLog {
         let (opened, lanes) = self.open_topic(&topic, None, &running.rejects)?;
         running.follower.follow(opened.iter().map(|o| Arc::clone(&o.partition)).collect());
         self.shared.topics.write().insert(topic.config.name.clone(), opened);
-        if let Some(members) = &running.members {
-            members.subscribe(&topic.config.name);
+        if let Some(members) = &mut running.members {
+            members.subscribe(&topic.config.name, lanes.tasks.len())?;
         }
         running.lanes.insert(topic.config.name, lanes);
         Ok(())
@@ -380,7 +380,7 @@ impl Topics for KafkaLog {
         let Some(running) = running.as_mut() else { return };
         self.shared.topics.write().remove(name);
         running.follower.leave(name);
-        if let Some(members) = &running.members {
+        if let Some(members) = &mut running.members {
             members.unsubscribe(name);
         }
         if let Some(lanes) = running.lanes.remove(name) {

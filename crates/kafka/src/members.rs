@@ -1,18 +1,23 @@
-//! Which partitions this process works on, where several share them: a consumer group that nothing
-//! is consumed with.
+//! Which partitions this process works on, where several share them: consumer groups that nothing is
+//! consumed with.
 //!
-//! Kafka notices who is gone, and spreads the partitions of all open topics evenly over those who
-//! are there, moving as few as it can (cooperative-sticky). What is made of the rows is safe from two
-//! who both think that they own a partition by other means: a table's transactions, the locks of
-//! views' states. So a partition is taken up as soon as it is given, whatever the former owner does.
+//! Kafka notices who is gone, and spreads partitions evenly over those who are there, moving as few
+//! as it can (cooperative-sticky). It counts all partitions of a group alike, so each topic of several
+//! partitions has a group of its own: else one process might get all rows, and the other all topics
+//! that nothing comes to.
+//!
+//! What is made of the rows is safe from two who both think that they own a partition by other means:
+//! a table's transactions, the locks of views' states. So a partition is taken up as soon as it is
+//! given, whatever the former owner does.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -27,7 +32,8 @@ use crate::{
     config::KafkaConfig,
 };
 
-/// Consumer group of the processes that share the partitions.
+/// Consumer group of the processes that share topics of one partition; with a topic's name behind it,
+/// that of a topic of several.
 const GROUP: &str = "thalweg.members";
 /// After this time without a sign of life a process is taken for gone: the least that brokers allow
 /// unless they are told otherwise (`group.min.session.timeout.ms`).
@@ -36,8 +42,18 @@ const HEARTBEAT_MS: &str = "1500";
 /// Longest that orders wait.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// This process' membership, on a thread of its own.
+/// This process' part in sharing the partitions of all open topics.
 pub(crate) struct Members {
+    config: KafkaConfig,
+    owned: watch::Sender<Owned>,
+    /// Shares the topics of one partition.
+    single: Member,
+    /// By topic, who shares those of several.
+    several: BTreeMap<String, Member>,
+}
+
+/// Membership in a group, on a thread of its own.
+struct Member {
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
 }
@@ -48,23 +64,83 @@ enum Order {
     Leave,
 }
 
-/// Tells what the group gives to this process.
+/// Tells what a group gives to this process.
 struct Giving {
+    /// By this group.
+    given: Mutex<BTreeSet<TopicPartition>>,
+    /// By all groups.
     owned: watch::Sender<Owned>,
 }
 
 impl Members {
-    /// Joins, for the partitions of `topics`.
+    /// Joins, for `topics` and their numbers of partitions.
     ///
     /// # Errors
     /// [`LogError::Config`], [`LogError::Io`] when no thread can be started.
     pub(crate) fn join(
         config: &KafkaConfig,
+        topics: impl Iterator<Item = (String, usize)>,
+        owned: watch::Sender<Owned>,
+    ) -> Result<Self> {
+        let (single, several): (Vec<_>, Vec<_>) =
+            topics.partition(|(_, partitions)| *partitions == 1);
+        let single = single.into_iter().map(|(topic, _)| topic).collect();
+        let mut members = Self {
+            config: config.clone(),
+            single: Member::join(config, GROUP, single, owned.clone())?,
+            several: BTreeMap::new(),
+            owned,
+        };
+        for (topic, partitions) in several {
+            members.subscribe(&topic, partitions)?;
+        }
+        Ok(members)
+    }
+
+    /// Shares the partitions of another topic too.
+    ///
+    /// # Errors
+    /// Those of [`Members::join`].
+    pub(crate) fn subscribe(&mut self, topic: &str, partitions: usize) -> Result<()> {
+        if partitions == 1 {
+            self.single.order(Order::Subscribe(topic.to_owned()));
+            return Ok(());
+        }
+        let (group, topics) = (format!("{GROUP}.{topic}"), BTreeSet::from([topic.to_owned()]));
+        let member = Member::join(&self.config, &group, topics, self.owned.clone())?;
+        self.several.insert(topic.to_owned(), member);
+        Ok(())
+    }
+
+    /// Leaves the partitions of `topic` alone.
+    pub(crate) fn unsubscribe(&mut self, topic: &str) {
+        match self.several.remove(topic) {
+            Some(member) => member.order(Order::Leave),
+            None => self.single.order(Order::Unsubscribe(topic.to_owned())),
+        }
+    }
+
+    /// Gives all partitions to the others. Blocks for the broker, for a short while.
+    pub(crate) fn leave(self) {
+        let members: Vec<Member> = self.several.into_values().chain([self.single]).collect();
+        members.iter().for_each(|member| member.order(Order::Leave));
+        for member in members {
+            if member.thread.join().is_err() {
+                tracing::error!("a thread that shares partitions panicked");
+            }
+        }
+    }
+}
+
+impl Member {
+    fn join(
+        config: &KafkaConfig,
+        group: &str,
         topics: BTreeSet<String>,
         owned: watch::Sender<Owned>,
     ) -> Result<Self> {
         let more = [
-            ("group.id", GROUP),
+            ("group.id", group),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("session.timeout.ms", SESSION_TIMEOUT_MS),
             ("heartbeat.interval.ms", HEARTBEAT_MS),
@@ -73,8 +149,9 @@ impl Members {
             ("queued.max.messages.kbytes", "1"),
         ];
         let client = client_config(config, &more).map_err(|error| wrong_settings(&error))?;
+        let giving = Giving { given: Mutex::default(), owned };
         let consumer: BaseConsumer<Giving> =
-            client.create_with_context(Giving { owned }).map_err(|error| wrong_settings(&error))?;
+            client.create_with_context(giving).map_err(|error| wrong_settings(&error))?;
         let (orders, received) = mpsc::channel();
         let run = move || run(&consumer, topics, &received);
         let thread = thread::Builder::new().name("kafka-members".into()).spawn(run);
@@ -85,27 +162,9 @@ impl Members {
         Ok(Self { orders, thread })
     }
 
-    /// Has the group spread the partitions of another topic too.
-    pub(crate) fn subscribe(&self, topic: &str) {
-        self.order(Order::Subscribe(topic.to_owned()));
-    }
-
-    /// Has the group leave the partitions of `topic` alone.
-    pub(crate) fn unsubscribe(&self, topic: &str) {
-        self.order(Order::Unsubscribe(topic.to_owned()));
-    }
-
-    /// Gives all partitions to the others. Blocks for the broker, for a short while.
-    pub(crate) fn leave(self) {
-        self.order(Order::Leave);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that shares the partitions panicked");
-        }
-    }
-
     fn order(&self, order: Order) {
         if self.orders.send(order).is_err() {
-            tracing::error!("the thread that shares the partitions has ended");
+            tracing::error!("a thread that shares partitions has ended");
         }
     }
 }
@@ -133,7 +192,7 @@ fn run(
             subscribe(consumer, &topics);
         }
     }
-    consumer.context().change(|owned| owned.clear());
+    consumer.context().change(BTreeSet::clear);
     // Dropping the consumer leaves the group.
     consumer.unsubscribe();
 }
@@ -147,12 +206,15 @@ fn subscribe(consumer: &BaseConsumer<Giving>, topics: &BTreeSet<String>) {
 
 impl Giving {
     fn change(&self, change: impl FnOnce(&mut BTreeSet<TopicPartition>)) {
-        self.owned.send_if_modified(|owned| {
-            let mut changed = BTreeSet::clone(owned);
-            change(&mut changed);
-            let is_changed = changed != **owned;
-            *owned = Arc::new(changed);
-            is_changed
+        let mut given = self.given.lock();
+        let former = given.clone();
+        change(&mut given);
+        if *given == former {
+            return;
+        }
+        self.owned.send_modify(|owned| {
+            let kept = owned.iter().filter(|at| !former.contains(at));
+            *owned = Arc::new(kept.chain(given.iter()).cloned().collect());
         });
         let owned = self.owned.borrow().len();
         metrics::gauge!("thalweg_kafka_owned_partitions").set(owned as f64);
@@ -177,29 +239,28 @@ impl ConsumerContext for Giving {
                 if !lost.is_empty() {
                     tracing::info!(partitions = %named(&lost), "others work on partitions from now on");
                 }
-                self.change(|owned| owned.retain(|at| !lost.contains(at)));
+                self.change(|given| given.retain(|at| !lost.contains(at)));
             }
             Rebalance::Assign(_) => {}
             Rebalance::Error(error) => {
-                let owned = self.owned.borrow().len();
-                tracing::warn!(%error, owned, "partitions cannot be shared; all are given up");
-                self.change(|owned| owned.clear());
+                tracing::warn!(%error, "partitions cannot be shared and are given up");
+                self.change(BTreeSet::clear);
             }
         }
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(list) = rebalance else { return };
-        let given = places(list);
-        if given.is_empty() {
+        let more = places(list);
+        if more.is_empty() {
             return;
         }
         // Rows are read by the follower, not here.
         if let Err(error) = consumer.pause(list) {
             tracing::debug!(%error, "partitions are fetched that nobody reads here");
         }
-        tracing::info!(partitions = %named(&given), "this process works on partitions from now on");
-        self.change(|owned| owned.extend(given));
+        tracing::info!(partitions = %named(&more), "this process works on partitions from now on");
+        self.change(|given| given.extend(more));
     }
 }
 
