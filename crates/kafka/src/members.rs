@@ -38,7 +38,8 @@ const GROUP: &str = "thalweg.members";
 /// After this time without a sign of life a process is taken for gone: the least that brokers allow
 /// unless they are told otherwise (`group.min.session.timeout.ms`).
 const SESSION_TIMEOUT_MS: &str = "6000";
-const HEARTBEAT_MS: &str = "1500";
+/// Partitions that move to another process are with nobody for about as long.
+const HEARTBEAT_MS: &str = "500";
 /// Longest that orders wait.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
