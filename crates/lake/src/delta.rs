@@ -21,6 +21,9 @@ use crate::snapshot::{DataFile, Offsets, Snapshot};
 use crate::spec::{DATE_COLUMN, TableSpec};
 use crate::statistics;
 
+/// Application transaction of every commit that removes files: deltalake lets two processes remove the
+/// same files if they only move rows (`dataChange` false), and what both merged would be there twice.
+const REMOVAL: &str = "thalweg/removal";
 /// Attempts to get in between commits of other programs.
 const COMMIT_RETRIES: usize = 15;
 
@@ -158,8 +161,9 @@ impl DeltaLog {
     /// Commits `change`, which was made for `from`, and gives the version that results.
     ///
     /// # Errors
-    /// [`LakeError::Overtaken`] when another process has moved the same offsets meanwhile. After any
-    /// other, the change may have been made all the same: [`DeltaLog::refresh`], then look.
+    /// [`LakeError::Overtaken`] when another process has moved the same offsets, or removed files,
+    /// meanwhile. After any other, the change may have been made all the same:
+    /// [`DeltaLog::refresh`], then look.
     pub(crate) async fn commit(&mut self, from: &Snapshot, change: Change) -> Result<Snapshot> {
         let delta = LakeError::delta(&self.spec.name);
         let now = Utc::now().timestamp_millis();
@@ -172,6 +176,9 @@ impl DeltaLog {
         let transactions = change.offsets.iter().map(|(at, &offset)| {
             Transaction::new_with_last_update(transaction_id(at), offset as i64, Some(now))
         });
+        let removal = (!change.remove.is_empty())
+            .then(|| Transaction::new_with_last_update(REMOVAL, from.version as i64, Some(now)));
+        let transactions = transactions.chain(removal);
         let operation = match (change.data_change, change.add.is_empty()) {
             (true, false) => DeltaOperation::Write {
                 mode: SaveMode::Append,

@@ -88,7 +88,12 @@ fn all() -> Vec<TopicPartition> {
 }
 
 async fn open(directory: &TempDir, log: &Arc<SharedLog>) -> Arc<LakeTable> {
-    let config = LakeConfig { flush_interval_ms: 5, maintenance_interval_secs: 1, ..quiet() };
+    let config = LakeConfig {
+        flush_interval_ms: 5,
+        maintenance_interval_secs: 1,
+        compaction_min_files: 2,
+        ..quiet()
+    };
     let log = Arc::clone(log) as Arc<dyn Log>;
     LakeTable::open(directory.path(), TableSpec::logs(), config, log).await.unwrap()
 }
