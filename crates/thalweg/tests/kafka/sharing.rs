@@ -147,3 +147,25 @@ fn a_process_that_comes_and_goes_leaves_each_event_once_and_in_order() {
     other.stop();
     survivor.stop();
 }
+
+#[test]
+fn a_view_that_one_process_creates_is_there_for_all_until_one_drops_it() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = ["a", "b"].map(|node| start(&cluster, directory.path(), node));
+    let rows = |server: &Server| {
+        let output = server.run(["query", "--output", "csv", "SELECT count(*) FROM per_minute"]);
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    nodes[0].sql(
+        "CREATE VIEW per_minute AS SELECT service, count(*) AS events FROM logs \
+         GROUP BY tumble('1 minute'), service",
+    );
+    eventually("the other process has it too", || rows(&nodes[1]).is_some());
+    nodes[1].sql("DROP VIEW per_minute");
+    eventually("nobody has it any more", || nodes.iter().all(|node| rows(node).is_none()));
+    let left = std::fs::read_dir(directory.path().join("lake")).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with("view.per_minute")).count(), 0);
+    nodes.into_iter().for_each(Server::stop);
+}
