@@ -55,6 +55,12 @@ pub enum AlertError {
         /// For how long.
         silent: Duration,
     },
+    /// Another process evaluates rules and tells people.
+    #[error(
+        "another of the processes that share the log looks after the alerts; ask that one: its metric \
+         `thalweg_alert_attended` is 1"
+    )]
+    Standby,
     /// Alerts are being shut down.
     #[error("the server is stopping; ask again in a moment")]
     Stopping,

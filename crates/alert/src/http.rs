@@ -144,7 +144,7 @@ struct AlertRow {
     responses(
         (status = 200, description = "Alerts and rules", body = AlertsAnswer),
         (status = 400, description = "A parameter is wrong; says which"),
-        (status = 503, description = "Nobody looks after the alerts: what is known is old"),
+        (status = 503, description = "Nobody looks after the alerts here: what is known is old, or another process does"),
     )
 )]
 async fn alerts(
@@ -184,16 +184,20 @@ async fn alerts(
     get,
     path = "/api/v1/silences",
     tag = "alerts",
-    responses((status = 200, description = "Silences", body = Vec<Silence>))
+    responses(
+        (status = 200, description = "Silences", body = Vec<Silence>),
+        (status = 503, description = "Another process looks after the alerts"),
+    )
 )]
 async fn silences(
     State(alerts): State<Arc<Alerts>>,
     Caller(principal): Caller,
-) -> Json<Vec<Silence>> {
+) -> Result<Json<Vec<Silence>>> {
+    alerts.check()?;
     let snapshot = alerts.snapshot();
     let silences = snapshot.silences.iter();
     let seen = silences.filter(|silence| sees(&principal, silence.service().unwrap_or_default()));
-    Json(seen.cloned().collect())
+    Ok(Json(seen.cloned().collect()))
 }
 
 /// Silence alerts.
@@ -360,6 +364,7 @@ impl IntoResponse for AlertError {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
+            Self::Standby => (StatusCode::SERVICE_UNAVAILABLE, "standby"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::Unattended { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unattended"),
             Self::Io { .. } | Self::Unreadable { .. } => {

@@ -96,6 +96,7 @@ mod record;
 mod route;
 mod rows;
 mod rule;
+mod running;
 mod schedule;
 mod secret;
 mod severity;

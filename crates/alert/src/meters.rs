@@ -8,6 +8,7 @@ use metrics::{
 
 use crate::instance::State;
 
+const ATTENDED: &str = "thalweg_alert_attended";
 const EVALUATIONS: &str = "thalweg_alert_evaluations_total";
 const EVALUATION_FAILURES: &str = "thalweg_alert_evaluation_failures_total";
 const EVALUATION_SECONDS: &str = "thalweg_alert_evaluation_seconds";
@@ -25,6 +26,7 @@ const STATE_FAILURES: &str = "thalweg_alert_state_write_failures_total";
 
 /// Gives the metrics their help texts and shows the limits.
 pub(crate) fn describe(instances_limit: usize, queued_limit: usize) {
+    describe_gauge!(ATTENDED, "1 if this process evaluates rules and tells people");
     describe_counter!(EVALUATIONS, "Evaluations of rules and anomalies");
     describe_counter!(EVALUATION_FAILURES, "Evaluations that failed, by rule");
     describe_histogram!(EVALUATION_SECONDS, Unit::Seconds, "Time that evaluations took");
@@ -44,6 +46,10 @@ pub(crate) fn describe(instances_limit: usize, queued_limit: usize) {
     describe_counter!(STATE_FAILURES, "Times that the alerts' state could not be written");
     gauge!(INSTANCES_LIMIT).set(instances_limit as f64);
     gauge!(QUEUED_LIMIT).set(queued_limit as f64);
+}
+
+pub(crate) fn attended(is_attended: bool) {
+    gauge!(ATTENDED).set(f64::from(u8::from(is_attended)));
 }
 
 pub(crate) fn evaluated(rule: &str, took: Duration, failed: bool) {

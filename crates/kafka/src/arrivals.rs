@@ -117,10 +117,12 @@ impl Look {
         self.blocking(move |readers, at| {
             let mut arrivals = Arrivals::default();
             let low = readers.watermarks(at)?.0;
-            readers.scan(at, after.max(low), mark, |message| {
+            let is_whole = readers.scan(at, after.max(low), mark + 1, |message| {
                 message::stamp(message).into_iter().for_each(|stamp| arrivals.note(stamp));
             })?;
-            Ok(arrivals)
+            // Such as of a transaction that is open before it.
+            let hidden = || unavailable(at, &"its latest messages are not shown to consumers yet");
+            is_whole.then_some(arrivals).ok_or_else(hidden)
         })
         .await
     }

@@ -30,6 +30,14 @@ pub struct KafkaConfig {
     /// What waits on this machine's disk while brokers are away.
     #[serde(default)]
     pub spool: SpoolConfig,
+    /// Whether several processes share the partitions. They have the same data directory, on a file
+    /// system with locks that all of them see.
+    #[serde(default)]
+    pub shared: bool,
+    /// Name of this process among those that share the partitions, the host's unless it is set. Its
+    /// spool is kept under it, so it must be the same after a restart.
+    #[serde(default)]
+    pub node: Option<NodeName>,
     /// Encryption of the connections. Needs a thalweg built with the feature `kafka-tls`.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
@@ -43,6 +51,12 @@ pub struct KafkaConfig {
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Broker(String);
+
+/// Name of a process among those that share partitions: a directory is called so.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct NodeName(String);
 
 /// How events are written into messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -121,6 +135,8 @@ impl KafkaConfig {
             message_bytes: default_message_bytes(),
             connect_within_secs: default_connect_secs(),
             spool: SpoolConfig::default(),
+            shared: false,
+            node: None,
             tls: None,
             sasl: None,
         }
@@ -206,6 +222,8 @@ impl KafkaConfig {
 
 /// Smallest limit of messages: records of a few kilobytes must fit.
 const MIN_MESSAGE_BYTES: usize = 16 << 10;
+/// Longest name of a node: longer than what Kubernetes and DNS allow for hosts.
+const MAX_NODE_NAME_BYTES: usize = 253;
 /// Largest that librdkafka sends.
 const MAX_MESSAGE_BYTES: usize = 1_000_000_000;
 
@@ -236,6 +254,44 @@ impl TryFrom<String> for Broker {
 impl From<Broker> for String {
     fn from(broker: Broker) -> Self {
         broker.0
+    }
+}
+
+impl NodeName {
+    /// The name of this machine, if it has one.
+    pub fn of_host() -> Option<Self> {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = name.or_else(|| std::env::var("HOSTNAME").ok())?;
+        Self::try_from(name.trim().to_owned()).ok()
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.len() <= MAX_NODE_NAME_BYTES
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.chars().all(is_allowed)
+        {
+            return Ok(Self(text));
+        }
+        Err(format!(
+            "expected a node's name of 1 to {MAX_NODE_NAME_BYTES} letters, digits, `.`, `_` and `-`, \
+             found `{text}`"
+        ))
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     partition::Partition,
     readers::{is_out_of_range, is_passing},
     rejects::Rejects,
+    reporting::Reporting,
 };
 
 /// What is fetched ahead.
@@ -61,6 +62,7 @@ struct Following {
     consumer: Consumer,
     partitions: HashMap<(String, i32), Arc<Partition>>,
     rejects: Rejects,
+    reporting: Reporting,
     runtime: Handle,
     committed: BTreeMap<TopicPartition, Offset>,
     commit_at: Instant,
@@ -77,6 +79,7 @@ impl Follower {
         config: &KafkaConfig,
         group: &str,
         rejects: Rejects,
+        reporting: Reporting,
         runtime: Handle,
     ) -> Result<Self> {
         let (orders, received) = mpsc::channel();
@@ -84,6 +87,7 @@ impl Follower {
             consumer: consumer(config, group, PREFETCH_KBYTES)?,
             partitions: HashMap::new(),
             rejects,
+            reporting,
             runtime,
             committed: BTreeMap::new(),
             commit_at: Instant::now() + COMMIT_EVERY,
@@ -162,6 +166,7 @@ impl Following {
 
     /// Takes what there is, decodes it, and shows it.
     fn step(&mut self) {
+        self.reporting.update(self.partitions.values());
         let mut messages: HashMap<(String, i32), Vec<Incoming>> = HashMap::new();
         let (mut count, mut bytes) = (0, 0);
         let (mut patience, mut is_lost) = (POLL_TIMEOUT, false);
@@ -245,22 +250,26 @@ impl Following {
         let followed = partition.followed();
         messages.retain(|message| message.offset >= followed);
         let decoded = partition.codec.decode(&partition.at, followed, &messages);
-        // First, so that whoever covers the offset of a rejected record may rely on its being stored.
-        let stored = decoded.rejected.into_iter().map(|rejected| {
-            meters::damaged(&partition.at, rejected.num_rows());
-            self.rejects.store(&partition.at, rejected)
-        });
-        let are_stored = !self.runtime.block_on(join_all(stored)).contains(&false);
-        if are_stored {
-            partition.push(decoded.entries);
+        if self.reporting.is_here(&partition.at) {
+            // First, so that whoever covers the offset of a rejected record may rely on its being
+            // stored.
+            let stored = decoded.rejected.into_iter().map(|rejected| {
+                meters::damaged(&partition.at, rejected.num_rows());
+                self.rejects.store(&partition.at, rejected)
+            });
+            if self.runtime.block_on(join_all(stored)).contains(&false) {
+                return false;
+            }
         }
-        are_stored
+        partition.push(decoded.entries);
+        true
     }
 
     fn commit(&mut self, mode: CommitMode) {
         let moved: Vec<(TopicPartition, Offset)> = self
             .partitions
             .values()
+            .filter(|partition| self.reporting.is_complete(&partition.at))
             .map(|partition| (partition.at.clone(), partition.followed()))
             .filter(|(at, followed)| self.committed.get(at) != Some(followed))
             .collect();

@@ -33,7 +33,9 @@ const PREFETCH_KBYTES: usize = 1;
 pub(crate) struct Groups {
     config: KafkaConfig,
     known: Mutex<BTreeMap<String, BTreeMap<TopicPartition, Offset>>>,
-    untold: Mutex<BTreeSet<String>>,
+    /// Where that has changed since Kafka was told. What another process has gone on with since is
+    /// left alone.
+    untold: Mutex<BTreeMap<String, BTreeSet<TopicPartition>>>,
     /// One for each group: a consumer commits for the group it was made with.
     consumers: Mutex<BTreeMap<String, Consumer>>,
 }
@@ -45,8 +47,8 @@ impl Groups {
     }
 
     pub(crate) fn commit(&self, group: &str, at: TopicPartition, offset: Offset) {
+        self.untold.lock().entry(group.to_owned()).or_default().insert(at.clone());
         self.known.lock().entry(group.to_owned()).or_default().insert(at, offset);
-        self.untold.lock().insert(group.to_owned());
     }
 
     pub(crate) fn committed(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
@@ -72,11 +74,15 @@ impl Groups {
     /// Tells Kafka what it has not been told. Blocks for it.
     pub(crate) fn tell(&self) {
         let mut untold = std::mem::take(&mut *self.untold.lock()).into_iter();
-        while let Some(group) = untold.next() {
-            let offsets = self.known.lock().get(&group).cloned().unwrap_or_default();
+        while let Some((group, places)) = untold.next() {
+            let mut offsets = self.known.lock().get(&group).cloned().unwrap_or_default();
+            offsets.retain(|at, _| places.contains(at));
             if let Err(error) = self.tell_of(&group, &offsets) {
                 tracing::info!(group, %error, "Kafka is not told how far groups have read");
-                self.untold.lock().extend(untold.by_ref().chain([group]));
+                let mut kept = self.untold.lock();
+                for (group, places) in untold.by_ref().chain([(group, places)]) {
+                    kept.entry(group).or_default().extend(places);
+                }
             }
         }
     }

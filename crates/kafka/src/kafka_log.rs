@@ -12,11 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use rdkafka::{Offset as Position, consumer::Consumer as _};
 use thalweg_event::schema::topic;
 use thalweg_log::{
-    Appended, Entry, Log, LogConfig, LogError, Offset, OffsetRange, Result, TopicConfig,
-    TopicPartition, Topics,
+    Appended, Entry, Log, LogConfig, LogError, Offset, OffsetRange, Owned, Ownership, Result,
+    TopicConfig, TopicPartition, Topics,
 };
 use tokio::{
     runtime::Handle,
+    sync::watch,
     task::{JoinHandle, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,11 +34,13 @@ use crate::{
     groups::{Groups, TELL_EVERY},
     lane::{Lane, Tools},
     lane_handle::LaneHandle,
+    members::Members,
     opened::{Opened, Shared, tail},
     partition::{Partition, RecentBudget},
     producer::Producer,
     readers::Readers,
     rejects::{Rejects, RejectsPlace},
+    reporting::{Reporter, Reporting},
     spool::Spool,
 };
 
@@ -81,6 +84,8 @@ pub struct KafkaLog {
 struct Running {
     spool: Arc<Spool>,
     follower: Follower,
+    /// `None` of a process that shares partitions with nobody.
+    members: Option<Members>,
     /// By topic.
     lanes: BTreeMap<String, Lanes>,
     telling: JoinHandle<()>,
@@ -160,6 +165,7 @@ impl KafkaLog {
                 readers: Arc::new(Readers::new(config.clone())),
                 groups: Groups::new(config.clone()),
                 closed: CancellationToken::new(),
+                owned: config.shared.then(|| watch::Sender::new(Owned::default())),
             }),
             producer: Arc::new(Producer::new(&config, batch_bytes)?),
             admin,
@@ -187,10 +193,20 @@ impl KafkaLog {
             log.shared.topics.write().insert(name.clone(), opened);
             lanes.insert(name, of_topic);
         }
-        let follower = Follower::start(&config, OWN_GROUP, rejects.clone(), runtime.clone())?;
+        let reporter = Reporter {
+            config: config.clone(),
+            readers: Arc::clone(&log.shared.readers),
+            rejects: rejects.clone(),
+        };
+        let reporting = Reporting::new(log.shared.ownership(), reporter, runtime.clone());
+        let follower =
+            Follower::start(&config, OWN_GROUP, rejects.clone(), reporting, runtime.clone())?;
         follower.follow(followed);
+        let topics = lanes.iter().map(|(name, lanes)| (name.clone(), lanes.tasks.len()));
+        let owned = log.shared.owned.clone();
+        let members = owned.map(|owned| Members::join(&config, topics, owned)).transpose()?;
         let telling = runtime.spawn(keep_told(Arc::clone(&log.shared), Arc::clone(&spool)));
-        *log.running.lock() = Some(Running { spool, follower, lanes, telling, rejects });
+        *log.running.lock() = Some(Running { spool, follower, members, lanes, telling, rejects });
         Ok(log)
     }
 
@@ -227,6 +243,7 @@ impl KafkaLog {
                 rejects: rejects.clone(),
                 origin: self.origin,
                 patience: Duration::from_millis(self.config.acknowledge_within_ms),
+                is_shared: self.config.shared,
                 closing: closing.clone(),
             };
             let (work, delivered) = Lane::new(tools)?;
@@ -303,6 +320,25 @@ impl Log for KafkaLog {
         Ok(self.shared.partition(&at)?.awaits_more())
     }
 
+    fn latest_end(&self, at: TopicPartition) -> BoxFuture<'_, Result<Offset>> {
+        async move {
+            let partition = self.shared.partition(&at)?;
+            let readers = Arc::clone(&self.shared.readers);
+            let ask = move || {
+                let (_, end) = readers.watermarks(&partition.at)?;
+                partition.note_end(end);
+                Ok(partition.offsets().end)
+            };
+            let answer = spawn_blocking(ask).await;
+            answer.unwrap_or_else(|error| Err(unavailable(&at, &error)))
+        }
+        .boxed()
+    }
+
+    fn ownership(&self) -> Ownership {
+        self.shared.ownership()
+    }
+
     fn offset_at(&self, at: TopicPartition, unix_millis: i64) -> BoxFuture<'_, Result<Offset>> {
         async move {
             let partition = self.shared.partition(&at)?;
@@ -319,7 +355,8 @@ impl Log for KafkaLog {
         let group = group.to_owned();
         async move {
             let partition = self.shared.partition(&at)?;
-            if offset > partition.offsets().end {
+            let is_known = offset <= partition.offsets().end || self.config.shared;
+            if !is_known {
                 return Err(partition.out_of_range(offset));
             }
             self.shared.groups.commit(&group, at, offset);
@@ -354,22 +391,33 @@ impl Topics for KafkaLog {
         let (opened, lanes) = self.open_topic(&topic, None, &running.rejects, deadline)?;
         running.follower.follow(opened.iter().map(|o| Arc::clone(&o.partition)).collect());
         self.shared.topics.write().insert(topic.config.name.clone(), opened);
+        if let Some(members) = &mut running.members {
+            members.subscribe(&topic.config.name, lanes.tasks.len())?;
+        }
         running.lanes.insert(topic.config.name, lanes);
         Ok(())
     }
 
     fn remove_topic(&self, name: &str) -> Result<()> {
-        let mut running = self.running.lock();
-        let Some(running) = running.as_mut() else {
+        if self.shared.closed.is_cancelled() {
             return Err(unavailable(&TopicPartition::new(name, 0), &"the log is closed"));
-        };
+        }
+        self.leave_topic(name);
+        self.admin.remove(name)
+    }
+
+    fn leave_topic(&self, name: &str) {
+        let mut running = self.running.lock();
+        let Some(running) = running.as_mut() else { return };
         self.shared.topics.write().remove(name);
         running.follower.leave(name);
+        if let Some(members) = &mut running.members {
+            members.unsubscribe(name);
+        }
         if let Some(lanes) = running.lanes.remove(name) {
             lanes.tasks.iter().for_each(JoinHandle::abort);
         }
         self.shared.groups.forget_topic(name);
-        self.admin.remove(name)
     }
 
     /// Others may have topics in Kafka too: only those that are open are this node's own.
@@ -390,6 +438,10 @@ impl Topics for KafkaLog {
         let Some(running) = self.running.lock().take() else { return };
         self.shared.closed.cancel();
         running.telling.abort();
+        // The others need not wait for what is under way here.
+        if let Some(members) = running.members {
+            members.leave();
+        }
         running.follower.stop();
         // That of rejected records after the others, which may have something for it.
         let (rejects, others): (Vec<_>, Vec<_>) =

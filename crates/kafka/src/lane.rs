@@ -65,6 +65,8 @@ pub(crate) struct Tools {
     pub(crate) rejects: Rejects,
     pub(crate) origin: Uuid,
     pub(crate) patience: Duration,
+    /// Whether other processes append to the partition, too.
+    pub(crate) is_shared: bool,
     /// Tells that nobody may append any more.
     pub(crate) closing: CancellationToken,
 }
@@ -263,7 +265,7 @@ impl Lane {
         for request in requests.drain(..) {
             let Request { batch, mut messages, bytes, reply, permit } = request;
             // Whoever waits for all that may be there has to wait for those nobody knows of, too.
-            if batch.num_rows() == 0 && self.is_unsure {
+            if batch.num_rows() == 0 && (self.is_unsure || self.tools.is_shared) {
                 messages.push(Outgoing::mark());
             }
             let rows = self.number(batch);

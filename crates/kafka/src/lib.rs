@@ -51,6 +51,12 @@
 //! Offsets of consumer groups are told to Kafka for those who look there. A start waits for brokers,
 //! because nothing is known of a partition without them, and forwards what is in the spool first.
 //!
+//! # Several processes
+//!
+//! With [`KafkaConfig::shared`], processes share the partitions: each follows all of them, because
+//! queries look at all latest rows, but works only on those that a consumer group gives it
+//! (`members.rs`). Who has a partition reports its damaged messages too (`reporting.rs`).
+//!
 //! # Messages
 //!
 //! Events are OTLP export requests, a batch a message, or JSON objects with the columns of the table,
@@ -80,6 +86,7 @@ mod groups;
 mod kafka_log;
 mod lane;
 mod lane_handle;
+mod members;
 mod message;
 mod meters;
 mod opened;
@@ -87,12 +94,14 @@ mod partition;
 mod producer;
 mod readers;
 mod rejects;
+mod reporting;
 mod source;
 mod spool;
 mod stamp;
 
 pub use config::{
-    Broker, ConfigError, Encoding, KafkaConfig, SaslConfig, SaslMechanism, SpoolConfig, TlsConfig,
+    Broker, ConfigError, Encoding, KafkaConfig, NodeName, SaslConfig, SaslMechanism, SpoolConfig,
+    TlsConfig,
 };
 pub use kafka_log::{KafkaLog, Topic};
 pub use source::{

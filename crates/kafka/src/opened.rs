@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
-use thalweg_log::{Entry, LogError, Offset, Result, TopicPartition};
-use tokio::task::spawn_blocking;
+use thalweg_log::{Entry, LogError, Offset, Owned, Ownership, Result, TopicPartition};
+use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) readers: Arc<Readers>,
     pub(crate) groups: Groups,
     pub(crate) closed: CancellationToken,
+    /// Partitions that this process works on, if it shares them with others.
+    pub(crate) owned: Option<watch::Sender<Owned>>,
 }
 
 /// A partition that is open.
@@ -55,6 +57,10 @@ impl Shared {
         opened.map(take).ok_or_else(|| LogError::UnknownPartition(at.clone()))
     }
 
+    pub(crate) fn ownership(&self) -> Ownership {
+        self.owned.as_ref().map_or_else(Ownership::all, |owned| Ownership::told(owned.subscribe()))
+    }
+
     pub(crate) async fn read(
         &self,
         partition: &Arc<Partition>,
@@ -64,6 +70,10 @@ impl Shared {
         let mut followed = partition.subscribe();
         let deadline = tokio::time::Instant::now() + FOLLOW_PATIENCE;
         loop {
+            // What another process has read or put into a table may not have been heard of here.
+            if self.owned.is_some() && from > partition.offsets().end {
+                return Ok(vec![]);
+            }
             match partition.find(from, max_bytes)? {
                 Found::Entries(entries) => return Ok(entries),
                 Found::AtEnd => return Ok(vec![]),

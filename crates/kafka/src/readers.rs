@@ -127,7 +127,8 @@ impl Readers {
         Ok(partition.codec.decode(&partition.at, from, &messages).entries)
     }
 
-    /// Calls `see` with the messages of a partition from `from` to `last`, which is one of them.
+    /// Calls `see` with the messages of a partition from `from` to before `end`. Answers whether that
+    /// was reached: not if consumers are shown no message behind the last one that was seen.
     ///
     /// # Errors
     /// [`thalweg_log::LogError::Unavailable`].
@@ -135,29 +136,27 @@ impl Readers {
         &self,
         at: &TopicPartition,
         from: Offset,
-        last: Offset,
+        end: Offset,
         mut see: impl FnMut(&BorrowedMessage<'_>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (mut next, mut moved) = (from, Instant::now());
-        while next <= last {
+        while next < end {
             let before = next;
             let read = self.each(at, next, |message| {
                 see(message);
                 next = offset(message) + 1;
-                next <= last
+                next < end
             });
             read.map_err(|error| unavailable(at, &error))?;
             if next > before {
                 moved = Instant::now();
             } else if moved.elapsed() >= READ_TIMEOUT {
-                // Such as of a transaction that is open before it.
-                let reason = format!("message {last} is not shown to consumers yet");
-                return Err(unavailable(at, &reason));
+                return Ok(false);
             } else {
                 std::thread::sleep(READ_AGAIN);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Calls `see` with messages from `from` on for as long as it says so and more are there.

@@ -40,6 +40,7 @@ use crate::{
     partition::{Partition, RecentBudget},
     readers::Readers,
     rejects::{Rejects, RejectsPlace},
+    reporting::Reporting,
 };
 
 /// What a consumer that only asks fetches ahead.
@@ -109,10 +110,17 @@ impl SourceLog {
         Ok(Arc::new(Self {
             asking: consumer(&client, &group, ASK_KBYTES)?,
             follower: Mutex::new(Some(Following {
-                follower: Follower::start(&client, &group, rejects, Handle::current())?,
+                follower: Follower::start(
+                    &client,
+                    &group,
+                    rejects,
+                    Reporting::alone(),
+                    Handle::current(),
+                )?,
                 has_begun: false,
             })),
             shared: Arc::new(Shared {
+                owned: None,
                 // Those that are appended to; this log has one, and that is in `partitions`.
                 topics: RwLock::default(),
                 readers: Arc::new(Readers::new(client.clone())),

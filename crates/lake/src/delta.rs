@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::Utc;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::transaction::{
+    CommitBuilder, CommitConflictError, CommitProperties, TransactionError,
+};
 use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::{DeltaTable, DeltaTableBuilder};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt;
 use thalweg_log::TopicPartition;
 
@@ -19,6 +21,9 @@ use crate::snapshot::{DataFile, Offsets, Snapshot};
 use crate::spec::{DATE_COLUMN, TableSpec};
 use crate::statistics;
 
+/// Application transaction of every commit that removes files: deltalake lets two processes remove the
+/// same files if they only move rows (`dataChange` false), and what both merged would be there twice.
+const REMOVAL: &str = "thalweg/removal";
 /// Attempts to get in between commits of other programs.
 const COMMIT_RETRIES: usize = 15;
 
@@ -57,7 +62,14 @@ impl DeltaLog {
         } else {
             let create = table.create().with_columns(spec.delta_fields()?);
             let create = create.with_table_name(&spec.name).with_partition_columns([DATE_COLUMN]);
-            table = create.with_save_mode(SaveMode::ErrorIfExists).await.map_err(&delta)?;
+            match create.with_save_mode(SaveMode::ErrorIfExists).await {
+                Ok(created) => table = created,
+                // Another process was faster.
+                Err(_) if table.verify_deltatable_existence().await.map_err(&delta)? => {
+                    table.load().await.map_err(&delta)?;
+                }
+                Err(error) => return Err(delta(error)),
+            }
             sync_directory(&root)?;
             sync_directory(root.parent().unwrap_or(&root))?;
         }
@@ -93,6 +105,12 @@ impl DeltaLog {
     /// Takes in what has been committed by others, or by an attempt of ours that seemed to fail.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
         self.table.update_state().await.map_err(LakeError::delta(&self.spec.name))
+    }
+
+    /// Whether others have committed since the version at hand: without listing the whole log.
+    pub(crate) fn is_behind(&self) -> bool {
+        let next = format!("_delta_log/{:020}.json", self.version() + 1);
+        self.root.join(next).exists()
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -143,7 +161,9 @@ impl DeltaLog {
     /// Commits `change`, which was made for `from`, and gives the version that results.
     ///
     /// # Errors
-    /// The change may have been made all the same: [`DeltaLog::refresh`], then look.
+    /// [`LakeError::Overtaken`] when another process has moved the same offsets, or removed files,
+    /// meanwhile. After any other, the change may have been made all the same:
+    /// [`DeltaLog::refresh`], then look.
     pub(crate) async fn commit(&mut self, from: &Snapshot, change: Change) -> Result<Snapshot> {
         let delta = LakeError::delta(&self.spec.name);
         let now = Utc::now().timestamp_millis();
@@ -156,6 +176,9 @@ impl DeltaLog {
         let transactions = change.offsets.iter().map(|(at, &offset)| {
             Transaction::new_with_last_update(transaction_id(at), offset as i64, Some(now))
         });
+        let removal = (!change.remove.is_empty())
+            .then(|| Transaction::new_with_last_update(REMOVAL, from.version as i64, Some(now)));
+        let transactions = transactions.chain(removal);
         let operation = match (change.data_change, change.add.is_empty()) {
             (true, false) => DeltaOperation::Write {
                 mode: SaveMode::Append,
@@ -175,7 +198,13 @@ impl DeltaLog {
             .with_actions(actions)
             .build(Some(&state), self.table.log_store(), operation)
             .await
-            .map_err(&delta)?;
+            .map_err(|error| match error {
+                DeltaTableError::Transaction {
+                    source:
+                        TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction),
+                } => LakeError::Overtaken(self.spec.name.clone()),
+                error => delta(error),
+            })?;
         self.table.state = Some(committed.snapshot());
         if committed.version() != from.version + 1 || from.foreign.is_some() {
             return self.snapshot().await;

@@ -14,6 +14,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use uuid::Uuid;
 
 /// [`LocalFileSystem`], whose objects are synced before they appear under their names.
 ///
@@ -22,12 +23,15 @@ use object_store::{
 #[derive(Debug)]
 pub(crate) struct DurableFileSystem {
     inner: LocalFileSystem,
+    /// Tells what this one has staged from what any other has, in any process of any machine.
+    number: u128,
     staged: AtomicU64,
 }
 
 impl DurableFileSystem {
     pub(crate) fn new() -> Self {
-        Self { inner: LocalFileSystem::new(), staged: AtomicU64::new(0) }
+        let (inner, number) = (LocalFileSystem::new(), Uuid::now_v7().as_u128());
+        Self { inner, number, staged: AtomicU64::new(0) }
     }
 }
 
@@ -63,8 +67,8 @@ impl ObjectStore for DurableFileSystem {
         let target = self.inner.path_to_filesystem(at)?;
         // Names ending in `#` and digits are invisible to `LocalFileSystem`.
         let mut staged = target.clone().into_os_string();
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        staged.push(format!("#{}{number}", std::process::id()));
+        let count = self.staged.fetch_add(1, Ordering::Relaxed);
+        staged.push(format!("#{:039}{count}", self.number));
         let at = at.to_string();
         let written = tokio::task::spawn_blocking(move || {
             write(staged.as_ref(), &target, &payload, create)

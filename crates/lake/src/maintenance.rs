@@ -45,7 +45,17 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
     let work = async {
         loop {
             ticks.tick().await;
-            if let Err(error) = maintain(&table, Utc::now().timestamp_millis()).await {
+            if !table.is_maintained_here() {
+                continue;
+            }
+            let maintained = maintain(&table, Utc::now().timestamp_millis()).await;
+            if let Err(error @ LakeError::Overtaken(_)) = &maintained
+                && table.log.ownership().is_shared()
+            {
+                tracing::debug!(%error, "another process still maintains the table");
+                continue;
+            }
+            if let Err(error) = maintained {
                 let table = table.spec.name.clone();
                 tracing::error!(table, %error, "maintenance is put off to the next interval");
                 metrics::counter!("thalweg_lake_maintenance_failures_total", "table" => table)

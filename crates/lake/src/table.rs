@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use thalweg_log::{Log, Offset, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::LakeConfig;
 use crate::conform::{conform, to_table};
@@ -28,13 +28,22 @@ use crate::writer;
 /// How often [`LakeTable::flush`] reminds the writer of rows that were still on their way to it.
 const FLUSH_REMINDER: Duration = Duration::from_millis(20);
 
+/// How often it is looked for commits of other processes, where several share the table.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// Longest that the log may take to tell of rows that another process has put into the table.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between looks whether it does.
+const END_AGAIN: Duration = Duration::from_millis(100);
+
 /// A Delta table that is fed by topics of the log and serves their rows from the moment they are
 /// acknowledged.
 ///
 /// Implements DataFusion's `TableProvider`. Each scan reads one consistent state: a version of
 /// the Delta table, and the rows the log has after the offsets that version covers.
 ///
-/// One process at a time may open a table; the log's lock sees to it.
+/// Several processes may open a table if they share its log: each drains the partitions that it owns,
+/// and the table's own transactions refuse rows that two would add. Otherwise one process at a time
+/// may open it; the log's lock sees to it.
 pub struct LakeTable {
     pub(crate) table: Arc<Table>,
     stop: watch::Sender<bool>,
@@ -70,11 +79,14 @@ impl LakeTable {
     ) -> Result<Arc<Self>> {
         let table = Arc::new(Table::open(directory, spec, config, log).await?);
         let stop = watch::Sender::new(false);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(writer::run(Arc::clone(&table), stop.subscribe())),
             tokio::spawn(maintenance::run(Arc::clone(&table), stop.subscribe())),
             tokio::spawn(tail_index::run(Arc::clone(&table), stop.subscribe())),
         ];
+        if table.log.ownership().is_shared() {
+            tasks.push(tokio::spawn(keep_current(Arc::clone(&table), stop.subscribe())));
+        }
         Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
     }
 
@@ -205,11 +217,7 @@ impl Table {
         let delta = DeltaLog::open(root.clone(), Arc::clone(&spec), starts).await?;
         let first = delta.snapshot().await?;
         for (at, &covered) in &first.offsets {
-            let end = log.offsets(at.clone())?.end;
-            if covered > end {
-                let (table, at) = (spec.name.clone(), at.clone());
-                return Err(LakeError::LogBehindTable { table, at, covered, end });
-            }
+            expect_reached(log.as_ref(), &spec, at, covered).await?;
         }
         let table = Self {
             schema: spec.table_schema(),
@@ -255,10 +263,18 @@ impl Table {
         Ok(true)
     }
 
+    /// Whether compaction, retention and vacuum are this process' work.
+    pub(crate) fn is_maintained_here(&self) -> bool {
+        let first = self.spec.topics.first().map(|topic| TopicPartition::new(topic.as_str(), 0));
+        first.is_none_or(|first| self.log.ownership().owns(&first))
+    }
+
     /// Shows queries what other programs have done to the table.
     pub(crate) async fn refresh(&self) -> Result<()> {
         let mut delta = self.delta.lock().await;
-        delta.refresh().await?;
+        if delta.is_behind() {
+            delta.refresh().await?;
+        }
         if delta.version() > self.snapshots.current().version {
             self.publish(delta.snapshot().await?);
         }
@@ -270,11 +286,14 @@ impl Table {
         self.delta.lock().await.checkpoint(interval, keep_since_unix_millis).await
     }
 
-    /// Offsets that the log has and `snapshot` does not cover.
+    /// Offsets that the log has and `snapshot` does not cover, of partitions that this process works
+    /// on.
     pub(crate) fn lag(&self, snapshot: &Snapshot) -> Result<u64> {
+        let ownership = self.log.ownership();
         let behind = snapshot
             .offsets
             .iter()
+            .filter(|(at, _)| ownership.owns(at))
             .map(|(at, &offset)| Ok(self.log.offsets(at.clone())?.end.saturating_sub(offset)));
         behind.sum()
     }
@@ -282,8 +301,9 @@ impl Table {
     /// Tells the log which rows neither the table nor a running query needs any more.
     pub(crate) async fn release_log(&self) -> Result<()> {
         let group = format!("lake/{}", self.spec.name);
+        let ownership = self.log.ownership();
         for (at, offset) in self.snapshots.released() {
-            if self.log.committed(&group, at.clone())? != Some(offset) {
+            if ownership.owns(&at) && self.log.committed(&group, at.clone())? != Some(offset) {
                 self.log.commit(&group, at, offset).await?;
             }
         }
@@ -302,6 +322,45 @@ impl Table {
 fn root(directory: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(directory).map_err(LakeError::io(directory))?;
     directory.canonicalize().map_err(LakeError::io(directory))
+}
+
+/// Expects that the log ends at `covered`, up to where the table has `at`, or later.
+///
+/// # Errors
+/// [`LakeError::LogBehindTable`]; where another process may be committing, only when the log's end
+/// has not been reached for a while.
+async fn expect_reached(
+    log: &dyn Log,
+    spec: &TableSpec,
+    at: &TopicPartition,
+    covered: Offset,
+) -> Result<()> {
+    let began = Instant::now();
+    let is_shared = log.ownership().is_shared();
+    let mut end = log.offsets(at.clone())?.end;
+    while covered > end {
+        if !is_shared || began.elapsed() >= END_PATIENCE {
+            let (table, at) = (spec.name.clone(), at.clone());
+            return Err(LakeError::LogBehindTable { table, at, covered, end });
+        }
+        sleep(END_AGAIN).await;
+        end = log.latest_end(at.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Shows queries what other processes commit, until `stop` says so.
+async fn keep_current(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(REFRESH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            _ = ticks.tick() => if let Err(error) = table.refresh().await {
+                tracing::warn!(table = table.spec.name, %error, "others' commits are seen later");
+            }
+        }
+    }
 }
 
 /// Resolves when background work is to stop.

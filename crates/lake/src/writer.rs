@@ -2,7 +2,9 @@
 //!
 //! The Delta commit that adds files also says which offsets they cover. The writer starts from
 //! what the table says and nothing else, so that a crash before the commit leaves only files
-//! nobody knows of, and a crash after it leaves nothing to repeat.
+//! nobody knows of, and a crash after it leaves nothing to repeat. The same holds where several
+//! processes share the log: each drains the partitions that it owns, and when two think that they own
+//! one, the table refuses the commit of the slower, which starts again from what the table says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::conform::{batch_bytes, conform};
 use crate::delta::Change;
 use crate::encode::write_files;
 use crate::error::{LakeError, Result};
-use crate::snapshot::Offsets;
+use crate::snapshot::{Offsets, Snapshot};
 use crate::table::{Table, stopped};
 
 /// Wait after the first failure; doubles up to [`MAX_RETRY_DELAY`].
@@ -48,7 +50,7 @@ struct Buffer {
 /// Why draining ended without an error.
 enum Ended {
     Stopped,
-    /// Partitions have to be read from another offset.
+    /// Partitions have to be read from another offset, or others have to be read.
     Moved,
 }
 
@@ -58,9 +60,14 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
     let mut delay = MIN_RETRY_DELAY;
     loop {
         let version = table.snapshots.current().version;
+        let is_shared = table.log.ownership().is_shared();
         match drain(&table, &mut stop).await {
             Ok(Ended::Stopped) => return,
             Ok(Ended::Moved) => continue,
+            Err(LakeError::Overtaken(_)) if is_shared => {
+                tracing::debug!(table = name, "another process has put the same rows into it");
+                continue;
+            }
             Err(error) => {
                 metrics::counter!("thalweg_lake_commit_failures_total", "table" => name.clone())
                     .increment(1);
@@ -78,11 +85,13 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
 }
 
 async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended> {
-    let offsets = table.snapshots.current().offsets.clone();
-    if offsets.is_empty() {
-        stopped(stop).await; // nothing is known yet of what feeds the table
-        return Ok(Ended::Stopped);
+    let mut ownership = table.log.ownership();
+    if ownership.is_shared() {
+        table.refresh().await?;
     }
+    let mut offsets = table.snapshots.current().offsets.clone();
+    offsets.retain(|at, _| ownership.owns(at));
+    let is_idle = offsets.is_empty();
     let entries = offsets.iter().map(|(at, &from)| {
         let place = at.clone();
         table.log.tail(at.clone(), from).map(move |entry| (place.clone(), entry)).boxed()
@@ -101,7 +110,15 @@ async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended>
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 flush(table, &mut buffer).await?;
             }
-            entry = entries.next() => match entry {
+            () = ownership.changed() => {
+                let is_drained = |at: &TopicPartition| buffer.offsets.contains_key(at);
+                let current = table.snapshots.current();
+                if current.offsets.keys().any(|at| ownership.owns(at) != is_drained(at)) {
+                    flush(table, &mut buffer).await?;
+                    return Ok(Ended::Moved);
+                }
+            }
+            entry = entries.next(), if !is_idle => match entry {
                 Some((at, Ok(entry))) => buffer.push(table, at, entry),
                 Some((at, Err(LogError::OffsetOutOfRange { start, offset, .. })))
                     if offset < start =>
@@ -143,7 +160,8 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let add = files.into_iter().map(Arc::new).collect();
     let change = Change { add, remove: vec![], offsets, data_change: true };
     // Rows that are in the table by now, from an attempt that seemed to fail, must not come twice.
-    if !table.commit(|current| (current.offsets == from).then_some(change)).await? {
+    let covers = |current: &Snapshot| from.iter().all(|(at, o)| current.offsets.get(at) == Some(o));
+    if !table.commit(|current| covers(current).then_some(change)).await? {
         return Err(LakeError::Overtaken(table.spec.name.clone()));
     }
     let label = || [("table", table.spec.name.clone())];

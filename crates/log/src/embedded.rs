@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -20,6 +20,7 @@ use crate::{
     entry::EncodedBatch,
     error::{LogError, Result, io_error},
     groups::Groups,
+    ownership::lock_file,
     partition::Partition,
     queue::{Append, Closed, Rows},
     recovery::{RecoveryReport, recover},
@@ -443,12 +444,8 @@ fn encode(batch: &RecordBatch) -> Result<Vec<EncodedBatch>, String> {
 
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK_FILE);
-    let file = File::create(&path).map_err(io_error(path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::InUse(directory.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(io_error(path.display())(error)),
-    }
+    let lock = lock_file(&path).map_err(io_error(path.display()))?;
+    lock.ok_or_else(|| LogError::InUse(directory.display().to_string()))
 }
 
 /// Refuses to hide partitions that are on disk.

@@ -45,6 +45,7 @@ mod entry;
 mod error;
 mod groups;
 mod index;
+mod ownership;
 mod partition;
 mod queue;
 mod recovery;
@@ -60,13 +61,17 @@ mod writer;
 pub use config::{LogConfig, RetentionConfig, TopicConfig};
 pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
+pub use ownership::{Owned, Ownership, lock_file};
 pub use recovery::{Cut, Loss, RecoveryReport};
 pub use replace::replace_file;
 pub use topics::Topics;
 pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
 
 use arrow::array::RecordBatch;
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{
+    future::{BoxFuture, ready},
+    stream::BoxStream,
+};
 
 /// A log of topics and partitions.
 ///
@@ -117,6 +122,17 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::UnknownTopic`], [`LogError::UnknownPartition`].
     fn awaits_more(&self, at: TopicPartition) -> Result<bool> {
         self.offsets(at).map(|_| false)
+    }
+
+    /// The offset after the last durable row, also of rows that another process has just appended,
+    /// of which [`Log::offsets`] may not tell yet.
+    fn latest_end(&self, at: TopicPartition) -> BoxFuture<'_, Result<Offset>> {
+        Box::pin(ready(self.offsets(at).map(|offsets| offsets.end)))
+    }
+
+    /// Which partitions this process works on: all, unless it shares the log with others.
+    fn ownership(&self) -> Ownership {
+        Ownership::all()
     }
 
     /// Offset of the first entry appended at or after `unix_millis` (end offset if none).

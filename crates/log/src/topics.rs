@@ -24,6 +24,9 @@ pub trait Topics: Log {
     /// broker says.
     fn remove_topic(&self, name: &str) -> Result<()>;
 
+    /// Closes a topic in this process only, and leaves it to others that share the log.
+    fn leave_topic(&self, _name: &str) {}
+
     /// Names of the topics that are this node's own, those that are not open among them.
     ///
     /// # Errors

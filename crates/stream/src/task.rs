@@ -1,6 +1,7 @@
 //! The task that maintains a view: entries in, a checkpoint a second.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,16 +13,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamConfig;
-use crate::error::Result;
+use crate::error::{Result, StreamError};
 use crate::history::Histories;
 use crate::standing::{Position, Standing};
 use crate::store::Store;
-use crate::view::{Made, Published, View, consumer_group, is_lost};
+use crate::view::{Made, Published, View, consumer_group, is_lost, late_at};
 use crate::watermark::Now;
 
 /// Waits between attempts to go on after a fault.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Pause before a state that another process still has open is tried again.
+const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// A view and where it lives.
 pub(crate) struct Task {
@@ -37,17 +40,31 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Maintains the view until it is stopped. After a fault it goes on from the last checkpoint.
+    /// Maintains the view until it is stopped, whenever it is this process' work. After a fault it
+    /// goes on from the last checkpoint.
     pub(crate) async fn run(self) {
         let name = &self.made.name;
+        let (ownership, place) = (self.made.log.ownership(), self.place());
         let mut retry = FIRST_RETRY;
-        loop {
+        while self.stop.run_until_cancelled(ownership.until(&place, true)).await.is_some() {
             let began = Instant::now();
-            match self.attempt().await {
-                Ok(()) => return,
+            let ended = self.attempt().await;
+            if ended.is_ok() && self.stop.is_cancelled() {
+                return; // what it has published is still shown
+            }
+            // A fault may have left the database's handle unusable.
+            self.published.store(None);
+            match ended {
+                Ok(()) => {
+                    tracing::info!(view = name, "another process goes on with the view");
+                    continue;
+                }
+                Err(StreamError::State(fjall::Error::Locked)) if self.is_shared() => {
+                    tracing::debug!(view = name, "another process has still the view's state");
+                    self.stop.run_until_cancelled(tokio::time::sleep(LOCK_RETRY)).await;
+                    continue;
+                }
                 Err(error) => {
-                    // The fault may have left the database's handle unusable.
-                    self.published.store(None);
                     self.standing.note_fault(error.to_string());
                     metrics::counter!("thalweg_view_faults_total", "view" => name.clone())
                         .increment(1);
@@ -63,9 +80,33 @@ impl Task {
         }
     }
 
+    /// The partition that is owned by whoever maintains the view.
+    fn place(&self) -> TopicPartition {
+        TopicPartition::new(self.made.topic.as_str(), 0)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.made.log.ownership().is_shared()
+    }
+
+    /// Resolves when the view is to be left as it is, to the next start or to another process.
+    async fn is_left(&self) {
+        let (ownership, place) = (self.made.log.ownership(), self.place());
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = ownership.until(&place, false) => {}
+        }
+    }
+
     async fn attempt(&self) -> Result<()> {
         std::fs::create_dir_all(&self.directory).map_err(fjall::Error::Io)?;
         let store = Arc::new(Store::open(&self.directory, &self.made.name)?);
+        if self.is_shared() {
+            // Only now, with its state in hand, has the process before delivered its last rows.
+            for at in [self.place(), late_at()] {
+                self.made.log.latest_end(at).await?;
+            }
+        }
         let Some(mut view) = self.open(store).await? else {
             return Ok(());
         };
@@ -81,7 +122,7 @@ impl Task {
         result
     }
 
-    /// The view as it was left, or begun with its history; `None` when stopped meanwhile.
+    /// The view as it was left, or begun with its history; `None` when it is left meanwhile.
     async fn open(&self, store: Arc<Store>) -> Result<Option<View>> {
         let (made, config) = (self.made.clone(), self.config.clone());
         if let Some(view) = View::resume(made.clone(), Arc::clone(&store), config.clone(), now())? {
@@ -109,10 +150,11 @@ impl Task {
         let began = Instant::now();
         let mut rows = 0;
         let mut view = View::begin(made, store, config, cursors, now())?;
+        let mut is_left = pin!(self.is_left());
         for (source, mut history) in histories.into_iter().enumerate() {
             loop {
                 let batch = tokio::select! {
-                    () = self.stop.cancelled() => return Ok(None),
+                    () = &mut is_left => return Ok(None),
                     batch = history.next() => batch,
                 };
                 let Some(batch) = batch else {
@@ -135,10 +177,12 @@ impl Task {
         let mut entries = entries(self.made.log.as_ref(), view.cursors());
         let mut ticks = interval(Duration::from_millis(self.config.checkpoint_interval_ms.get()));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_left = pin!(self.is_left());
         loop {
             let is_due = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return self.checkpoint(view).await,
+                // Whoever goes on with it waits for the state, and so until its rows are delivered.
+                () = &mut is_left => return self.checkpoint(view).await,
                 _ = ticks.tick() => true,
                 Some((at, entry)) = entries.next() => {
                     view.take(&at, &entry?, now())?;

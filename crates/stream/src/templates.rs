@@ -87,11 +87,14 @@ const MERGES_AT_ONCE: usize = 64;
 
 impl Templates {
     /// Starts to mine what `logs` has, going on where the state in `directory` ends. Signals go to
-    /// the topic [`TEMPLATE_SIGNALS`], which must be there. Must be called within a runtime.
+    /// the topic [`TEMPLATE_SIGNALS`], which must be there. Where several processes share the log, the
+    /// one that owns that topic's first partition mines, and the others have what it has kept. Must
+    /// be called within a runtime.
     ///
     /// # Errors
     /// The log lacks a topic, or the state on disk is damaged.
     pub fn start(directory: &Path, logs: &Stream, log: Arc<dyn Log>) -> Result<Arc<Self>> {
+        std::fs::create_dir_all(directory).map_err(fjall::Error::Io)?;
         let (mined, cursors) = saved::load(directory, logs, log.as_ref())?;
         let stop = CancellationToken::new();
         let templates =
@@ -99,6 +102,7 @@ impl Templates {
         let keeper = keeper::Keeper {
             templates: Arc::clone(&templates),
             directory: directory.to_owned(),
+            logs: logs.clone(),
             log,
             cursors,
             stop,

@@ -470,7 +470,7 @@ pub fn consumer_group(topic: &str) -> String {
     format!("stream/{topic}")
 }
 
-fn late_at() -> TopicPartition {
+pub(crate) fn late_at() -> TopicPartition {
     TopicPartition::new(LATE_EVENTS, 0)
 }
 

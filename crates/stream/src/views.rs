@@ -238,7 +238,10 @@ impl Views {
         if known.streams.get(&name).is_some() {
             return Err(StreamError::Exists(name));
         }
-        remove_other_versions(&self.config.directory.join(&name), &planned);
+        // Another process may be maintaining another version still.
+        if !self.log.ownership().is_shared() {
+            remove_other_versions(&self.config.directory.join(&name), &planned);
+        }
         let (running, table) = self.spawn(planned, closed, false)?;
         self.add_stream(&mut known, running.stream());
         known.running.insert(name, running);
@@ -285,11 +288,11 @@ impl Views {
         Ok((running, Arc::new(table)))
     }
 
-    /// Ends a view, and forgets its state.
+    /// Ends a view in this process; its state is left to others. Answers where that is.
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn remove(&self, name: &str) -> Result<()> {
+    pub async fn end(&self, name: &str) -> Result<PathBuf> {
         let (running, beside) = {
             let mut known = self.known.lock();
             known.refuse_if_read(name)?;
@@ -302,8 +305,7 @@ impl Views {
         for version in [Some(running), beside].into_iter().flatten() {
             version.end().await;
         }
-        remove_state(&self.config.directory.join(name));
-        Ok(())
+        Ok(self.config.directory.join(name))
     }
 
     /// Topics of the views there are, of all their versions.
@@ -412,9 +414,9 @@ mod tests {
             let closed = Arc::new(EmptyTable::new(Arc::clone(planned.schema())));
             views.start(planned, closed).unwrap();
         }
-        let error = views.remove("per_service").await.unwrap_err().to_string();
+        let error = views.end("per_service").await.unwrap_err().to_string();
         assert_eq!(error, "view `per_service` is read by view `compared`; drop that one first");
-        views.remove("compared").await.unwrap();
-        views.remove("per_service").await.unwrap();
+        views.end("compared").await.unwrap();
+        views.end("per_service").await.unwrap();
     }
 }

@@ -251,6 +251,14 @@ impl Config {
             let validated = kafka.validate().context("log.kafka");
             validated.with_context(|| name.display().to_string())?;
         }
+        if config.log.kafka.as_ref().is_some_and(|kafka| kafka.shared) && !config.sources.is_empty()
+        {
+            anyhow::bail!(
+                "{}: sources: read by one process only, and log.kafka.shared says that there are \
+                 others; read them in a process with a data directory of its own",
+                name.display()
+            );
+        }
         sources::stated(&config).with_context(|| name.display().to_string())?;
         Ok(config)
     }

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use thalweg_access::{Asker, Principal};
-use thalweg_alert::Alerts;
+use thalweg_alert::{AlertError, Alerts};
 use thalweg_event::schema::{log_schema, topic};
 use thalweg_ingest::Ingest;
 use thalweg_log::{Log, TopicPartition};
@@ -90,8 +90,11 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
         part("query".to_owned(), health.queries_are_answered()),
     );
     parts.push(query);
-    let alerts = health.alerts.check().map_err(|error| error.to_string());
-    parts.push(Part { name: "alerts".to_owned(), error: alerts.err() });
+    let alerts = match health.alerts.check() {
+        Ok(()) | Err(AlertError::Standby) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    parts.push(Part { name: "alerts".to_owned(), error: alerts });
     let ready = parts.iter().all(|part| part.error.is_none());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, parts }))

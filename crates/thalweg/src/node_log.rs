@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use thalweg_event::schema::topic;
 use thalweg_ingest::{LOGS_PREFIX, LogRoutes};
-use thalweg_kafka::{KafkaConfig, KafkaLog, SpoolConfig, Topic};
+use thalweg_kafka::{KafkaConfig, KafkaLog, NodeName, SpoolConfig, Topic};
 use thalweg_log::{EmbeddedLog, LogConfig, RetentionConfig, TopicConfig, Topics};
 use thalweg_stream::LATE_EVENTS;
 
@@ -88,7 +88,7 @@ impl LogSettings {
         let routed = self.routes.topics().into_iter().filter(|name| !built_in.contains(name));
         let mut names: Vec<String> =
             built_in.into_iter().chain(routed).map(str::to_owned).collect();
-        let directory = self.directory(data_dir);
+        let directory = self.directory(data_dir)?;
         let mut former = vec![];
         for name in directories(&directory)? {
             if name.starts_with(LOGS_PREFIX) && !names.contains(&name) {
@@ -103,8 +103,11 @@ impl LogSettings {
     }
 
     /// Where rows are that are acknowledged, as far as they are on this machine.
-    fn directory(&self, data_dir: &Path) -> PathBuf {
-        data_dir.join(if self.kafka.is_some() { "spool" } else { "log" })
+    fn directory(&self, data_dir: &Path) -> anyhow::Result<PathBuf> {
+        match &self.kafka {
+            Some(kafka) => spool_directory(kafka, data_dir),
+            None => Ok(data_dir.join("log")),
+        }
     }
 
     /// Opens the log of a node that keeps its data in `data_dir`.
@@ -117,7 +120,7 @@ impl LogSettings {
             tracing::info!(topic, "no rule of log.routes names the topic; it is still read");
         }
         let declared = self.declared(log_topics);
-        let directory = self.directory(data_dir);
+        let directory = self.directory(data_dir)?;
         let log_config = LogConfig {
             directory: directory.clone(),
             topics: declared.iter().map(|topic| topic.config.clone()).collect(),
@@ -154,6 +157,20 @@ impl LogSettings {
         }
         declared
     }
+}
+
+/// Where the spool is: each of the processes that share a data directory has its own.
+fn spool_directory(kafka: &KafkaConfig, data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let directory = data_dir.join("spool");
+    if !kafka.shared {
+        return Ok(directory);
+    }
+    let node = kafka.node.clone().or_else(NodeName::of_host);
+    let node = node.context(
+        "log.kafka.node: this host has no name that could be a directory's; \
+         say how this process is called among those that share the partitions",
+    )?;
+    Ok(directory.join(node.as_str()))
 }
 
 /// Names of the directories in a directory, which may be missing.

@@ -6,7 +6,12 @@ mod kept;
 mod replay;
 mod versions;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
@@ -14,7 +19,11 @@ use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
 use thalweg_log::{TopicConfig, Topics};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
 use thalweg_stream::{Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::replay::{Refused, Stage};
 use self::{created::CreatedViews, history::LakeHistories, replay::Waiting, versions::Versions};
@@ -25,6 +34,11 @@ const FLUSH_INTERVAL_MS: u64 = 60_000;
 
 /// Longest that a stop waits for views.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a process looks for views that another has created or dropped.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long the others have to leave a view that is dropped before its data are removed.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// The views of a node.
 pub(crate) struct NodeViews {
@@ -41,6 +55,8 @@ pub(crate) struct NodeViews {
     waiting: parking_lot::Mutex<BTreeMap<String, Waiting>>,
     /// Tables of closed windows, by view. Held while a view comes or goes.
     tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
+    /// Follows what other processes create and drop, if there are any.
+    following: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl NodeViews {
@@ -80,6 +96,7 @@ impl NodeViews {
             versions: Versions::open(&directory)?,
             waiting: parking_lot::Mutex::default(),
             tables: Mutex::default(),
+            following: parking_lot::Mutex::default(),
         });
         let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
         for view in builtin.into_iter().chain(config.views.iter().cloned()) {
@@ -97,6 +114,10 @@ impl NodeViews {
         blocking(move || others.release_others(&topics)).await?;
         let statements: Arc<dyn ViewStatements> = node.clone();
         node.query.set_view_statements(Arc::downgrade(&statements));
+        if node.log.ownership().is_shared() {
+            let following = tokio::spawn(follow_others(Arc::downgrade(&node)));
+            *node.following.lock() = Some(AbortOnDropHandle::new(following));
+        }
         Ok(node)
     }
 
@@ -116,6 +137,7 @@ impl NodeViews {
 
     /// Makes a last checkpoint of each view, and closes their tables.
     pub(crate) async fn stop(&self) {
+        drop(self.following.lock().take());
         // Ends who waits for replays first: they may hold the tables.
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let beside: Vec<_> = waiting.into_values().filter_map(Waiting::into_table).collect();
@@ -166,31 +188,75 @@ impl NodeViews {
     /// Removes a table that has been shut down, and its topic.
     async fn remove_table(&self, table: &LakeTable) -> anyhow::Result<()> {
         let topic = table.name().to_owned();
-        let log = self.log.clone();
-        blocking(move || {
-            log.forget_group(&thalweg_stream::consumer_group(&topic))?;
-            log.remove_topic(&topic)
-        })
-        .await??;
+        let (log, place) = (self.log.clone(), topic.clone());
+        let removed = blocking(move || {
+            log.forget_group(&thalweg_stream::consumer_group(&place))?;
+            log.remove_topic(&place)
+        });
+        // Such as of brokers that are away: that must not keep the view's name from being free.
+        if let Err(error) = removed.await? {
+            tracing::warn!(topic, %error, "the topic of a former view is left in the log");
+        }
         std::fs::remove_dir_all(table.path())
             .with_context(|| format!("removing {}", table.path().display()))
     }
 
+    /// Ends a view, and removes everything it has.
     async fn end(
         &self,
         name: &str,
         tables: &mut BTreeMap<String, Arc<LakeTable>>,
     ) -> anyhow::Result<()> {
-        self.views.remove(name).await?;
-        self.give_up(name).await;
-        self.waiting.lock().remove(name);
+        let (state, table) = self.leave(name, tables).await?;
         self.created.remove(name)?;
         self.versions.forget(name)?;
+        if self.log.ownership().is_shared() {
+            sleep(LEAVE_PATIENCE).await;
+        }
+        if let Err(error) = std::fs::remove_dir_all(&state) {
+            tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
+        }
+        if let Some(table) = table {
+            self.remove_table(&table).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a view in this process, and leaves its state and its table to others. Answers where these
+    /// are.
+    async fn leave(
+        &self,
+        name: &str,
+        tables: &mut BTreeMap<String, Arc<LakeTable>>,
+    ) -> anyhow::Result<(PathBuf, Option<Arc<LakeTable>>)> {
+        let state = self.views.end(name).await?;
+        self.give_up(name).await;
+        self.waiting.lock().remove(name);
         self.query.remove_table(name);
         self.histories.remove(name);
-        if let Some(table) = tables.remove(name) {
+        let table = tables.remove(name);
+        if let Some(table) = &table {
             table.shutdown().await;
-            self.remove_table(&table).await?;
+        }
+        Ok((state, table))
+    }
+
+    /// Begins the views that another process has created, and leaves those that it has dropped.
+    async fn follow_created(&self) -> anyhow::Result<()> {
+        let mut tables = self.tables.lock().await;
+        let before = self.created.list();
+        let now = self.created.look_again()?;
+        // Those that read others came after them.
+        for view in before.iter().rev().filter(|view| !now.contains(view)) {
+            if let (_, Some(table)) = self.leave(view.name.as_str(), &mut tables).await? {
+                let (log, topic) = (self.log.clone(), table.name().to_owned());
+                blocking(move || log.leave_topic(&topic)).await?;
+            }
+        }
+        for view in now {
+            if !tables.contains_key(view.name.as_str()) {
+                self.begin_locked(view, &mut tables).await?;
+            }
         }
         Ok(())
     }
@@ -271,6 +337,19 @@ impl NodeViews {
 /// The part of a view's topic that all versions with the same query share.
 fn query_of(topic: &str) -> &str {
     topic.split('-').next().unwrap_or(topic)
+}
+
+/// Follows what other processes create and drop, for as long as the views are there.
+async fn follow_others(node: Weak<NodeViews>) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(node) = node.upgrade() else { return };
+        if let Err(error) = node.follow_created().await {
+            tracing::error!("views that another process has created or dropped: {error:#}");
+        }
+    }
 }
 
 /// Runs what waits for a disk or a broker where it may.

@@ -121,7 +121,7 @@ async fn alerts_are_listed_and_filtered() {
     // What nobody looks after is not shown as if it were so.
     alerts.stop().await;
     let (status, body) = api.ask(Method::GET, "/api/v1/alerts", None, None).await;
-    assert_eq!((status, &body["error"]["code"]), (503, &json!("unattended")));
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("stopping")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

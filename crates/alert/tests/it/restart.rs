@@ -94,3 +94,23 @@ async fn whenever_the_program_is_killed_its_state_can_be_read() {
     assert!(read > 10, "{read}");
     alerts.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_configuration_goes_on_with_the_state_as_it_is() {
+    let (server, address) = Server::start(&[]).await;
+    let (disk, table) = (Disk::new(), Table::of(&[("payment", 0.5)]));
+    let config = yaml(&[("ops", address)], "");
+    let alerts = disk.start(&config, &table).await;
+    server.wait_for(1).await;
+    let started = until(&alerts, "payment", Some(State::Firing)).await.alerts[0].alert.starts_at;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let more = config.replace("alerts:", "anomalies: []\nalerts:");
+    alerts.reload(serde_saphyr::from_str(&more).unwrap()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let snapshot = until(&alerts, "payment", Some(State::Firing)).await;
+    assert_eq!(snapshot.alerts[0].alert.starts_at, started);
+    assert_eq!(server.received().len(), 1);
+    alerts.check().unwrap();
+    alerts.stop().await;
+    assert!(alerts.check().is_err());
+}

@@ -6,4 +6,5 @@ mod node;
 mod reading;
 mod refusals;
 mod security;
+mod sharing;
 mod sources;

@@ -9,4 +9,5 @@ mod maintenance;
 mod memory_log;
 mod others;
 mod queries;
+mod sharing;
 mod spans;

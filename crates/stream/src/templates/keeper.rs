@@ -1,7 +1,9 @@
 //! The task that mines: entries in, signals out, a saved state every ten seconds.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +15,29 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::StreamExt;
 use thalweg_event::schema::{column, dictionary_type};
-use thalweg_log::{Log, LogError, Offset, TopicPartition};
+use thalweg_log::{Log, LogError, Offset, TopicPartition, lock_file};
 use thalweg_template::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Mined, TEMPLATE_SIGNALS, Templates, saved, template_signals_schema};
 use crate::error::Result;
+use crate::stream::Stream;
 use crate::task::{entries, now};
 
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How often a process that does not mine looks for what was learnt.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Held by the process that mines.
+const LOCK_FILE: &str = "templates.lock";
 /// Consumer group of the task.
 const GROUP: &str = "templates";
 
 pub(super) struct Keeper {
     pub(super) templates: Arc<Templates>,
     pub(super) directory: PathBuf,
+    pub(super) logs: Stream,
     pub(super) log: Arc<dyn Log>,
     pub(super) cursors: BTreeMap<TopicPartition, Offset>,
     pub(super) stop: CancellationToken,
@@ -37,6 +45,57 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) async fn run(mut self) {
+        if !self.log.ownership().is_shared() {
+            return self.keep_mining().await;
+        }
+        let stop = self.stop.clone();
+        while !stop.is_cancelled() {
+            let Some(_lock) = stop.run_until_cancelled(self.turn()).await else { return };
+            self.keep_mining().await;
+        }
+    }
+
+    /// Resolves when it is this process' turn to mine, for as long as the file is held. Until then it
+    /// has what others have kept.
+    async fn turn(&mut self) -> File {
+        let ownership = self.log.ownership();
+        let mut kept_at = saved::kept_at(&self.directory);
+        loop {
+            let is_owned =
+                tokio::time::timeout(LOOK_EVERY, ownership.until(&place(), true)).await.is_ok();
+            let lock = match is_owned {
+                true => lock_file(&self.directory.join(LOCK_FILE)).map_err(fjall::Error::Io),
+                false => Ok(None),
+            };
+            let latest = saved::kept_at(&self.directory);
+            let is_news = std::mem::replace(&mut kept_at, latest) != latest;
+            let taken = match lock {
+                Ok(lock @ Some(_)) => self.load().await.map(|()| lock),
+                Ok(None) if is_news => self.load().await.map(|()| None),
+                lock => lock.map_err(Into::into),
+            };
+            match taken {
+                Ok(Some(lock)) => return lock,
+                Ok(None) if !is_owned => continue,
+                Ok(None) => tracing::debug!("another process still mines templates"),
+                Err(error) => tracing::error!(%error, "what was learnt of templates"),
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn load(&mut self) -> Result<()> {
+        let (directory, logs) = (self.directory.clone(), self.logs.clone());
+        let log = Arc::clone(&self.log);
+        let (mined, cursors) =
+            blocking(move || saved::load(&directory, &logs, log.as_ref())).await?;
+        *self.templates.mined.lock() = mined;
+        self.cursors = cursors;
+        Ok(())
+    }
+
+    /// Mines until it is stopped or another process' turn.
+    async fn keep_mining(&mut self) {
         while let Err(error) = self.mine().await {
             tracing::error!(%error, "templates are not mined; retrying in {RETRY_DELAY:?}");
             if self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
@@ -54,11 +113,18 @@ impl Keeper {
         let mut ticks = interval(SAVE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_changed = false;
+        let (stop, ownership, place) = (self.stop.clone(), self.log.ownership(), place());
+        let mut is_left = pin!(async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = ownership.until(&place, false) => {}
+            }
+        });
         loop {
             let mut signals = vec![];
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return self.save(is_changed).await,
+                () = &mut is_left => return self.save(is_changed).await,
                 _ = ticks.tick() => {
                     signals = self.templates.mined.lock().watch.advance(now().unix_micros);
                     self.save(is_changed).await?;
@@ -101,8 +167,13 @@ impl Keeper {
             return Ok(());
         }
         let rows = rows(&self.templates.mined.lock(), signals);
-        self.log.append(TopicPartition::new(TEMPLATE_SIGNALS, 0), rows).await.map(drop)
+        self.log.append(place(), rows).await.map(drop)
     }
+}
+
+/// Where signals go to; who owns it mines.
+fn place() -> TopicPartition {
+    TopicPartition::new(TEMPLATE_SIGNALS, 0)
 }
 
 /// Runs `work` where it holds up nobody who takes in events.

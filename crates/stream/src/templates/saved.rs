@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thalweg_log::{Log, Offset, TopicPartition, replace_file};
@@ -55,13 +56,18 @@ pub(super) fn load(
         return Err(corrupt(format!("expected format {FORMAT}, found {}", head.format)));
     }
     let miner = Miner::restore(&snapshot[1..]).map_err(|error| corrupt(error.to_string()))?;
+    let is_shared = log.ownership().is_shared();
     let kept = head.cursors.into_iter();
     let kept = kept.map(|(topic, n, offset)| (TopicPartition::new(topic, n), offset));
     let kept: BTreeMap<_, _> = kept.collect();
     let ranges = ranges(log, &logs.topics)?.into_iter();
     let cursors = ranges.map(|(at, range)| {
         // A partition that the stream has got since is read from its beginning.
-        let cursor = kept.get(&at).map_or(range.start, |o| (*o).clamp(range.start, range.end));
+        let cursor = kept.get(&at).map_or(range.start, |kept| {
+            // Where others read the log too, they may have heard of more.
+            let end = if is_shared { *kept } else { range.end };
+            (*kept).min(end).max(range.start)
+        });
         (at, cursor)
     });
     let cursors = cursors.collect();
@@ -69,6 +75,11 @@ pub(super) fn load(
         (template, TemplateStatistics { count, first_seen, last_seen })
     });
     Ok((Mined::new(miner, counts.collect(), now().unix_micros), cursors))
+}
+
+/// When the state was kept last, if it ever was.
+pub(super) fn kept_at(directory: &Path) -> Option<SystemTime> {
+    fs::metadata(directory.join(FILE)).and_then(|file| file.modified()).ok()
 }
 
 /// Keeps what was learnt of the rows before `cursors`. The file holds either the old or the new

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use crate::{cli::ConfigArgs, config::Config, server::Server, telemetry};
 
-/// Our own crates say what happens, the libraries only what goes wrong.
+/// Our own crates say what happens, the libraries only what goes wrong. That a commit meets another
+/// process' is as it should be, and what comes of it the lake says itself.
 const DEFAULT_FILTER: &str = "warn,thalweg=info,thalweg_log=info,thalweg_ingest=info,\
-                              thalweg_lake=info,thalweg_query=info";
+                              thalweg_lake=info,thalweg_query=info,\
+                              deltalake_core::kernel::transaction=off";
 
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;

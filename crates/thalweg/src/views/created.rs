@@ -14,6 +14,11 @@ impl CreatedViews {
         Ok(Self(Kept::open(directory, "created.json")?))
     }
 
+    /// Looks for what other processes have created and dropped; answers all there are.
+    pub(crate) fn look_again(&self) -> anyhow::Result<Vec<ViewConfig>> {
+        self.0.look_again()
+    }
+
     pub(crate) fn list(&self) -> Vec<ViewConfig> {
         self.0.get()
     }

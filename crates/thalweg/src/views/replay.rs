@@ -93,6 +93,13 @@ impl NodeViews {
         if i128::from(since_micros) > now.as_micros().cast_signed() {
             return Err(Refused::Time("expected a time that has been, found one to come".into()));
         }
+        if self.log.ownership().is_shared() {
+            return Err(Refused::Conflict(
+                "processes that share partitions (log.kafka.shared) cannot replay views; stop all but \
+                 one, and start that without it"
+                    .into(),
+            ));
+        }
         let tables = self.tables.lock().await;
         if !tables.contains_key(name) && self.query.has_table(name) {
             return Err(Refused::Unknown(format!(

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 
 use crate::server::Server;
 
@@ -78,20 +78,34 @@ pub(crate) fn write_while(
     server: Server,
     fault: impl FnOnce(Server),
 ) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let tasks: Vec<_> = writers
-        .drain(..)
-        .map(|mut writer| {
+    let writing = Writing::begin(runtime, std::mem::take(writers), &server);
+    fault(server);
+    *writers = writing.end(runtime);
+}
+
+/// Writers at work.
+pub(crate) struct Writing {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Writer>>,
+}
+
+impl Writing {
+    pub(crate) fn begin(runtime: &Runtime, writers: Vec<Writer>, server: &Server) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = writers.into_iter().map(|mut writer| {
             let (url, stop) = (server.http.clone(), Arc::clone(&stop));
             runtime.spawn(async move {
                 writer.write(&url, &stop).await;
                 writer
             })
-        })
-        .collect();
-    fault(server);
-    stop.store(true, Ordering::Relaxed);
-    *writers = tasks.into_iter().map(|task| runtime.block_on(task).unwrap()).collect();
+        });
+        Self { tasks: tasks.collect(), stop }
+    }
+
+    pub(crate) fn end(self, runtime: &Runtime) -> Vec<Writer> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.into_iter().map(|task| runtime.block_on(task).unwrap()).collect()
+    }
 }
 
 /// Events that were acknowledged so far.

@@ -17,7 +17,7 @@ use crate::{
 
 const WRITERS: usize = 3;
 /// Frequent flushes and compactions, so that kills hit them too.
-const SETTINGS: [&str; 4] = [
+pub(crate) const SETTINGS: [&str; 4] = [
     "lake.flush_interval_ms=150",
     "lake.maintenance_interval_secs=1",
     "lake.compaction_min_files=2",
@@ -26,11 +26,11 @@ const SETTINGS: [&str; 4] = [
 const ENCODINGS: [&str; 2] = ["otlp_proto", "json"];
 
 /// Rounds of each fault; `KAFKA_ROUNDS=10` for the full measure.
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4)
 }
 
-fn millis(range: std::ops::Range<u64>) -> Duration {
+pub(crate) fn millis(range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(fastrand::u64(range))
 }
 

@@ -4,6 +4,7 @@
 mod clients;
 mod crash;
 mod operating;
+mod sharing;
 mod sources;
 
 #[path = "../it/server.rs"]
