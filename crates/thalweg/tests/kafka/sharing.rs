@@ -50,6 +50,7 @@ fn covered(directory: &Path) -> BTreeMap<String, u64> {
         for action in actions.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
             if let (Some(id), Some(offset)) =
                 (action["txn"]["appId"].as_str(), action["txn"]["version"].as_u64())
+                && id.starts_with("thalweg/logs.")
             {
                 let latest = covered.entry(id.to_owned()).or_insert(0);
                 *latest = offset.max(*latest);
