@@ -77,6 +77,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far consumer groups have read. */
+        get: operations["groups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/logs": {
         parameters: {
             query?: never;
@@ -262,6 +279,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/topics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The topics of the log, by partition. */
+        get: operations["topics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/traces/{trace_id}": {
         parameters: {
             query?: never;
@@ -281,6 +315,27 @@ export interface paths {
         get: operations["trace"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/views/{name}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the latest replay of a view stands. */
+        get: operations["status"];
+        put?: never;
+        /**
+         * Begins a view anew with what its streams have from a time on. The view answers as before until
+         *     the new version has caught up; then that takes its place.
+         */
+        post: operations["begin"];
         delete?: never;
         options?: never;
         head?: never;
@@ -572,6 +627,33 @@ export interface components {
             /** @description Whether a newline within double quotes belongs to the record. */
             quoted_newlines: boolean;
         };
+        /** @description How far a consumer group has read a partition. */
+        GroupInfo: {
+            /**
+             * Format: int64
+             * @description Offset before which it has read everything.
+             */
+            committed: number;
+            /**
+             * Format: int64
+             * @description Offset after the last durable row.
+             */
+            end: number;
+            /** @description Name of the group. */
+            group: string;
+            /**
+             * Format: int64
+             * @description Offsets between the two.
+             */
+            lag: number;
+            /**
+             * Format: int32
+             * @description Number of the partition, from 0.
+             */
+            partition: number;
+            /** @description Name of the topic. */
+            topic: string;
+        };
         /**
          * @description Whether a rule's last evaluation went well.
          * @enum {string}
@@ -678,6 +760,26 @@ export interface components {
             error?: string | null;
             name: string;
         };
+        /** @description A partition of a topic. */
+        PartitionInfo: {
+            /**
+             * Format: int64
+             * @description Offset after the last durable row.
+             */
+            end: number;
+            /**
+             * Format: int32
+             * @description Number of the partition, from 0.
+             */
+            partition: number;
+            /**
+             * Format: int64
+             * @description First retained offset.
+             */
+            start: number;
+            /** @description Name of the topic. */
+            topic: string;
+        };
         /** @description Whether the server can do its work. */
         Readiness: {
             parts: components["schemas"]["Part"][];
@@ -694,6 +796,36 @@ export interface components {
         Refusal: {
             /** @description What was expected and what was found. */
             error: string;
+        };
+        /** @description Where a replay begins. */
+        ReplayRequest: {
+            /** @description Event time of the first rows, in RFC 3339. */
+            from: string;
+        };
+        /**
+         * @description The states of a replay.
+         * @enum {string}
+         */
+        ReplayState: "reading_history" | "catching_up" | "done" | "failed";
+        /** @description How the latest replay of a view stands. */
+        ReplayStatus: {
+            /** @description What keeps it from going on, or has ended it. */
+            fault?: string | null;
+            /** @description Event time of the first rows. */
+            from: string;
+            /**
+             * Format: int64
+             * @description Rows of history read so far.
+             */
+            history_rows?: number | null;
+            /**
+             * Format: int64
+             * @description Offsets of the log that are still to be read, once history has been.
+             */
+            lag?: number | null;
+            state: components["schemas"]["ReplayState"];
+            /** @description Name of the view. */
+            view: string;
         };
         /** @description How a rule or an anomaly is doing. */
         RuleStatus: {
@@ -998,7 +1130,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Nobody looks after the alerts: what is known is old */
+            /** @description Nobody looks after the alerts here: what is known is old, or another process does */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1050,6 +1182,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FormatInfo"][];
+                };
+            };
+        };
+    };
+    groups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Groups */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupInfo"][];
                 };
             };
         };
@@ -1463,6 +1615,13 @@ export interface operations {
                     "application/json": components["schemas"]["Silence"][];
                 };
             };
+            /** @description Another process looks after the alerts */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
     silence: {
@@ -1616,6 +1775,26 @@ export interface operations {
             };
         };
     };
+    topics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Partitions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PartitionInfo"][];
+                };
+            };
+        };
+    };
     trace: {
         parameters: {
             query?: never;
@@ -1660,6 +1839,98 @@ export interface operations {
             };
             /** @description The query took too long */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of the view */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it stands */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayStatus"];
+                };
+            };
+            /** @description The token has not the scope `admin` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such view, or it was never replayed */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of the view */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayRequest"];
+            };
+        };
+        responses: {
+            /** @description It has begun */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayStatus"];
+                };
+            };
+            /** @description The time is none, or has yet to come */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The token has not the scope `admin` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such view */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is being replayed already, or another view reads it */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -45,6 +45,35 @@ pub(crate) fn thalweg() -> Command {
     command
 }
 
+/// What a demonstration prints that must succeed.
+pub(crate) fn demonstrate(arguments: &[&str]) -> String {
+    let mut command = thalweg();
+    command.arg("demo").args(arguments);
+    for listen in ["http", "otlp_grpc", "syslog", "postgres"] {
+        command.args(["--set", &format!("listen.{listen}=127.0.0.1:0")]);
+    }
+    let output = command.output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+/// Has the demonstration check itself through an incident.
+pub(crate) fn demonstrate_incident(arguments: &[&str]) {
+    let mut all = vec!["--for", "45s", "--rate", "100"];
+    all.extend(arguments);
+    let printed = demonstrate(&all);
+    for part in [
+        "── incident: ",
+        "── incident over ──",
+        "0 missing, 0 repeated",
+        "exactly once",
+        "the alert named payment and nobody else",
+    ] {
+        assert!(printed.contains(part), "`{part}` is not in {printed}");
+    }
+}
+
 /// Status and text of the answer to a `POST` of JSON.
 pub(crate) fn post(url: &str, body: &str) -> (u16, String) {
     let request = reqwest::Client::new().post(url).header("content-type", "application/json");

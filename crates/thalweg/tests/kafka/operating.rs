@@ -6,7 +6,7 @@ use thalweg_kafka_broker::{Cluster, Options};
 
 use crate::{
     log_in,
-    server::{Server, get, post},
+    server::{Server, demonstrate_incident, get, post},
 };
 
 /// Longest that something may take to be seen.
@@ -24,6 +24,12 @@ fn csv(server: &Server, command: &str) -> String {
     let output = server.run([command, "--output", "csv"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_demonstration_checks_itself_over_kafka() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    demonstrate_incident(&["--set", &log_in(&cluster, "otlp_proto")]);
 }
 
 #[test]
