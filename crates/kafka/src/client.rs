@@ -1,7 +1,7 @@
 //! Clients of librdkafka, and what they report.
 
 use std::{
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,8 @@ use crate::config::{ConfigError, KafkaConfig};
 
 /// Longest that a single question to a broker may take.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between looks whether a thread has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Pause before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Longest that it may take to find out whether a broker answers.
@@ -114,6 +116,20 @@ pub(crate) fn patiently<T>(
             }
             answer => return answer,
         }
+    }
+}
+
+/// Waits for a thread that ends, but not for ever: librdkafka may wait for brokers that are away
+/// without a limit. Blocks.
+pub(crate) fn join_soon(thread: JoinHandle<()>) {
+    let deadline = Instant::now() + ASK_TIMEOUT;
+    while !thread.is_finished() && Instant::now() < deadline {
+        thread::sleep(LOOK_AGAIN);
+    }
+    if !thread.is_finished() {
+        tracing::warn!("no broker answers; the end of a thread is not waited for");
+    } else if thread.join().is_err() {
+        tracing::error!("a thread panicked");
     }
 }
 

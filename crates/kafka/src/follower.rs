@@ -22,7 +22,7 @@ use thalweg_log::{LogError, Offset, Result, TopicPartition};
 use tokio::runtime::Handle;
 
 use crate::{
-    client::{Consumer, consumer, is_answered, partition_number, watermarks},
+    client::{Consumer, consumer, is_answered, join_soon, partition_number, watermarks},
     config::KafkaConfig,
     message::Incoming,
     meters,
@@ -115,9 +115,7 @@ impl Follower {
     /// Ends following. Blocks for the broker, for a short while.
     pub(crate) fn stop(self) {
         self.order(Order::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that follows Kafka panicked");
-        }
+        join_soon(self.thread);
     }
 
     fn order(&self, order: Order) {

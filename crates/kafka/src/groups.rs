@@ -87,6 +87,12 @@ impl Groups {
         }
     }
 
+    /// Tells Kafka a last time. Blocks for it, also for brokers that never come back.
+    pub(crate) fn close(&self) {
+        self.tell();
+        self.consumers.lock().clear();
+    }
+
     fn tell_of(&self, group: &str, offsets: &BTreeMap<TopicPartition, Offset>) -> Result<()> {
         let Some((first, _)) = offsets.first_key_value() else { return Ok(()) };
         let failed = |error| unavailable(first, &error);

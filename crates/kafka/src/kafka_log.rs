@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,8 @@ use uuid::Uuid;
 use crate::{
     admin::Admin,
     client::{
-        ASK_TIMEOUT, OWN_GROUP, consumer, partition_number, patiently, unavailable, wrong_settings,
+        ASK_TIMEOUT, OWN_GROUP, consumer, join_soon, partition_number, patiently, unavailable,
+        wrong_settings,
     },
     codec::Codec,
     config::KafkaConfig,
@@ -454,7 +456,8 @@ impl Topics for KafkaLog {
                 }
             }
         }
-        self.shared.groups.tell();
+        let shared = Arc::clone(&self.shared);
+        join_soon(thread::spawn(move || shared.groups.close()));
         running.spool.close();
     }
 }

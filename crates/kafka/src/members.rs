@@ -28,7 +28,7 @@ use thalweg_log::{LogError, Owned, Result, TopicPartition};
 use tokio::sync::watch;
 
 use crate::{
-    client::{Reports, client_config, wrong_settings},
+    client::{Reports, client_config, join_soon, wrong_settings},
     config::KafkaConfig,
 };
 
@@ -126,9 +126,7 @@ impl Members {
         let members: Vec<Member> = self.several.into_values().chain([self.single]).collect();
         members.iter().for_each(|member| member.order(Order::Leave));
         for member in members {
-            if member.thread.join().is_err() {
-                tracing::error!("a thread that shares partitions panicked");
-            }
+            join_soon(member.thread);
         }
     }
 }

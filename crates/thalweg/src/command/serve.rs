@@ -1,6 +1,6 @@
 //! `thalweg serve`: the server, until it is told to stop.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{cli::ConfigArgs, config::Config, server::Server, telemetry};
 
@@ -10,11 +10,16 @@ const DEFAULT_FILTER: &str = "warn,thalweg=info,thalweg_log=info,thalweg_ingest=
                               thalweg_lake=info,thalweg_query=info,\
                               deltalake_core::kernel::transaction=off";
 
+/// Longest that the end waits for work that blocks, such as for a broker that is away. What had to be
+/// durable is so by then.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
     telemetry::start_logging(&config.logging, DEFAULT_FILTER)?;
     let metrics = telemetry::start_metrics()?;
-    tokio::runtime::Runtime::new()?.block_on(async {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let served = runtime.block_on(async {
         let server = Server::start(&config, metrics).await?;
         let addresses = server.addresses();
         tracing::info!(
@@ -30,8 +35,9 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         server.stop().await;
         tracing::info!("stopped");
         anyhow::Ok(())
-    })?;
-    Ok(ExitCode::SUCCESS)
+    });
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 /// Waits for SIGTERM or SIGINT and names it.
