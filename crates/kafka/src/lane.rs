@@ -173,11 +173,11 @@ impl Lane {
         self.count_waiting().await;
         let (mut together, mut outcomes) = (vec![], vec![]);
         let closing = self.tools.closing.clone();
-        let (mut closing_since, mut closed_at) = (None, None);
-        while !self.is_done(closed_at) {
+        let (mut closing_since, mut is_closed) = (None, false);
+        while !self.is_done(closing_since, is_closed) {
             self.begin_look().await;
             let deadline = self.deadline();
-            let takes_more = closed_at.is_none() && self.takes_more();
+            let takes_more = !is_closed && self.takes_more();
             let forwards_from = self.may_forward().then_some(self.retry_from);
             let is_waiting = self.waiting.forwarded < self.waiting.end;
             let looked = self.check.looked();
@@ -195,14 +195,12 @@ impl Lane {
                 known = looked => self.check = known,
                 () = until(deadline) => self.spool_overdue().await,
                 count = requests.recv_many(&mut together, MAX_TOGETHER), if takes_more => {
-                    if count == 0 {
-                        closed_at = closing_since.or_else(|| Some(Instant::now()));
-                    }
+                    is_closed = count == 0;
                     self.take(&mut together).await;
                 }
                 () = until(forwards_from) => {}
                 () = tokio::time::sleep(SHOW_EVERY), if is_waiting => self.show_waiting(),
-                () = tokio::time::sleep(CLOSE_PATIENCE), if closed_at.is_some() => {}
+                () = tokio::time::sleep(CLOSE_PATIENCE), if closing_since.is_some() => {}
             }
             // Also while appends keep coming.
             if self.may_forward() && self.retry_from <= Instant::now() {
@@ -212,10 +210,12 @@ impl Lane {
         self.tell_forwarded(true).await;
     }
 
-    fn is_done(&self, closed_at: Option<Instant>) -> bool {
-        let Some(closed_at) = closed_at else { return false };
+    /// Whether everything is durable and nothing more can come, or has been waited for long enough:
+    /// what is left then is not acknowledged.
+    fn is_done(&self, closing_since: Option<Instant>, is_closed: bool) -> bool {
         let is_durable = self.outstanding.iter().all(|item| item.spooled.is_some());
-        is_durable || closed_at.elapsed() >= CLOSE_PATIENCE
+        (is_closed && is_durable)
+            || closing_since.is_some_and(|since| since.elapsed() >= CLOSE_PATIENCE)
     }
 
     fn is_stalled(&self) -> bool {
