@@ -77,7 +77,7 @@ impl Producer {
     /// whole, and small messages must not suffer for a large one among them.
     ///
     /// # Errors
-    /// [`LogError::Config`].
+    /// [`thalweg_log::LogError::Config`].
     pub(crate) fn new(config: &KafkaConfig, batch_bytes: usize) -> Result<Self> {
         let batch = batch_bytes.min(config.message_bytes).to_string();
         let bytes = config.message_bytes.to_string();
@@ -133,7 +133,7 @@ impl Producer {
     /// partition earlier, whoever sent it, stands before it, and consumers get to see that.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`].
+    /// [`thalweg_log::LogError::Unavailable`].
     pub(crate) async fn mark(&self, at: &TopicPartition, encoding: Encoding) -> Result<Offset> {
         let (deliveries, mut delivered) = unbounded_channel();
         let stamp = Stamp { origin: Uuid::nil(), sequence: 0, rows: 0 };
