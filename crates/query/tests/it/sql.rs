@@ -247,9 +247,12 @@ async fn an_error_after_the_first_rows_cannot_be_overlooked() {
     assert_eq!(last["error"]["code"], "execution");
 
     for accept in ["text/csv", "application/vnd.apache.arrow.stream"] {
-        let response = serving.post_sql(body.clone(), accept).await;
-        assert_eq!(response.status(), 200);
-        assert!(response.bytes().await.is_err(), "{accept}");
+        // The connection ends in the middle of the answer, or before its head is on its way.
+        let request = serving.client.post(serving.url("/api/v1/sql")).header("accept", accept);
+        if let Ok(response) = request.json(&body).send().await {
+            assert_eq!(response.status(), 200);
+            assert!(response.bytes().await.is_err(), "{accept}");
+        }
     }
 }
 
