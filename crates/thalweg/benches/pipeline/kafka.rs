@@ -1,6 +1,8 @@
 //! Kafka as the log, beside the embedded log and beside Kafka's own producer.
 
 use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     time::{Duration, Instant},
 };
@@ -21,6 +23,8 @@ const SPOOLED_EVENTS: u64 = 1_000_000;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
 /// Heap of Kafka's producer.
 const HEAP_MIB: usize = 512;
+/// Different events that it sends.
+const SAMPLE_EVENTS: usize = 100_000;
 /// Its topic.
 const TOPIC: &str = "alone";
 
@@ -32,7 +36,7 @@ pub(crate) fn measure(
 ) -> anyhow::Result<()> {
     println!("\nKafka as the log, one broker on this machine:");
     let mut cluster = Cluster::start(Options::default())?;
-    producer_alone(workload, &cluster)?;
+    producer_alone(workload, &cluster, directory)?;
     let embedded = through(workload, directory, runtime, "the embedded log", &[])?;
     for encoding in ["otlp_proto", "json"] {
         let log = log_in(&cluster, encoding);
@@ -52,17 +56,23 @@ fn log_in(cluster: &Cluster, encoding: &str) -> String {
 }
 
 /// Kafka's own producer, with the same events, each a message.
-fn producer_alone(workload: &Workload, cluster: &Cluster) -> anyhow::Result<()> {
+fn producer_alone(workload: &Workload, cluster: &Cluster, directory: &Path) -> anyhow::Result<()> {
     let broker = cluster.addresses().remove(0);
     let tool = |class: &str, arguments: &[&str]| -> anyhow::Result<String> {
         let output = cluster.java().command(HEAP_MIB, class).args(arguments).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "{class}: {text}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{class}: {text}{errors}");
         Ok(text)
     };
     let create = ["--bootstrap-server", &broker, "--create", "--topic", TOPIC];
     tool("org.apache.kafka.tools.TopicCommand", &create)?;
-    let (file, events) = (workload.file().display().to_string(), workload.events().to_string());
+    // It keeps them in memory, and takes any of them each time.
+    let mut sample = tempfile::NamedTempFile::new_in(directory)?;
+    for line in BufReader::new(File::open(workload.file())?).lines().take(SAMPLE_EVENTS) {
+        writeln!(sample, "{}", line?)?;
+    }
+    let (file, events) = (sample.path().display().to_string(), workload.events().to_string());
     let servers = format!("bootstrap.servers={broker}");
     let said = tool(
         "org.apache.kafka.tools.ProducerPerformance",
