@@ -16,7 +16,9 @@ use tokio::sync::watch;
 
 use crate::codec::Codec;
 
-/// Memory that the latest rows of all partitions share, each as much as the others.
+/// Memory that the latest rows of all partitions share. Once it is used up, a partition that has more
+/// than its share gives up its oldest rows for newer ones; those that had a burst before may hold as
+/// much again.
 pub(crate) struct RecentBudget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
@@ -76,10 +78,11 @@ impl RecentBudget {
         Arc::new(Self { limit_bytes, used_bytes, partitions, shown })
     }
 
-    fn change(&self, more: usize, less: usize) {
+    fn change(&self, more: usize, less: usize) -> usize {
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
         let used = self.used_bytes.fetch_sub(less, Ordering::Relaxed) - less;
         self.shown.set(used as f64);
+        used
     }
 
     /// What one partition may use.
@@ -148,19 +151,20 @@ impl Partition {
         let Some(end) = entries.last().map(|last| last.next_offset) else { return };
         let share = self.budget.share_bytes();
         let mut recent = self.recent.lock();
-        let before = recent.bytes;
         for entry in entries {
             let bytes = batch_bytes(&entry.batch);
+            let mut used = self.budget.change(bytes, 0);
             recent.bytes += bytes;
             recent.entries.push_back((entry, bytes));
-            while recent.bytes > share
+            while used > self.budget.limit_bytes
+                && recent.bytes > share
                 && let Some((oldest, bytes)) = recent.entries.pop_front()
             {
                 recent.from = oldest.next_offset;
                 recent.bytes -= bytes;
+                used = self.budget.change(0, bytes);
             }
         }
-        self.budget.change(recent.bytes, before);
         drop(recent);
         self.note_end(end);
         self.followed.send_replace(end);

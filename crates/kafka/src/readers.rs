@@ -18,8 +18,8 @@ use crate::{
     partition::Partition,
 };
 
-/// Consumers that are kept for the next read.
-const MAX_IDLE: usize = 4;
+/// Consumers that are kept for the next read: tables and views each read on where they are.
+const MAX_IDLE: usize = 16;
 /// What a consumer fetches ahead.
 const PREFETCH_KBYTES: usize = 8 << 10;
 /// Longest that a read waits for the next message before it is given up.
@@ -210,9 +210,17 @@ impl Readers {
         place: Option<&(TopicPartition, Offset)>,
     ) -> Result<Reader> {
         let mut idle = self.idle.lock();
-        let fitting = idle.iter().position(|reader| reader.place.as_ref() == place);
-        if let Some(index) = fitting.or_else(|| idle.len().checked_sub(1)) {
-            return Ok(idle.swap_remove(index));
+        let index = match place {
+            // A question leaves a reader where it is.
+            None => idle.len().checked_sub(1),
+            // One that others would read on with only if there are many; the oldest stands first.
+            Some(_) => {
+                let at = |place| idle.iter().position(|reader| reader.place.as_ref() == place);
+                at(place).or_else(|| at(None)).or_else(|| (idle.len() >= MAX_IDLE).then_some(0))
+            }
+        };
+        if let Some(index) = index {
+            return Ok(idle.remove(index));
         }
         drop(idle);
         let consumer = consumer(&self.config, OWN_GROUP, PREFETCH_KBYTES);
@@ -222,8 +230,9 @@ impl Readers {
 
     fn give_back(&self, reader: Reader) {
         let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
-            idle.push(reader);
+        idle.push(reader);
+        if idle.len() > MAX_IDLE {
+            idle.remove(0);
         }
     }
 }
