@@ -25,9 +25,11 @@ pub(crate) const SETTINGS: [&str; 4] = [
 ];
 const ENCODINGS: [&str; 2] = ["otlp_proto", "json"];
 
-/// Rounds of each fault; `KAFKA_ROUNDS=10` for the full measure.
+/// Rounds of each fault; `KAFKA_ROUNDS=10` for the full measure. The windows of the first close in
+/// the second.
 pub(crate) fn rounds() -> usize {
-    std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4)
+    let rounds = std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    rounds.unwrap_or(4).max(2)
 }
 
 pub(crate) fn millis(range: std::ops::Range<u64>) -> Duration {
