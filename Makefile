@@ -10,8 +10,6 @@ export KAFKA_JARS = $(CARGO_TARGET_DIR)/kafka-jars
 export SPARK_KAFKA_JARS = $(CARGO_TARGET_DIR)/spark-kafka-jars
 KAFKA_PACKAGES := openjdk-17-jre-headless maven
 KAFKA_NODES ?= 1
-# Rounds of each fault in the tests; 10 is the full measure.
-export KAFKA_ROUNDS ?= 2
 
 VENV := $(CARGO_TARGET_DIR)/venv
 PYTHON := $(VENV)/bin/python

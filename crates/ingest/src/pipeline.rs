@@ -12,7 +12,6 @@ use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use metrics::{counter, histogram};
-use thalweg_background::Priority;
 use thalweg_event::{
     BatchContext, Fault, PriorityRules,
     schema::{column, topic},
@@ -294,8 +293,8 @@ impl Ingest {
         stored
     }
 
-    /// Decompresses and decodes: small bodies at once, large ones on a thread that gives
-    /// way to what takes in the small ones.
+    /// Decompresses and decodes: small bodies at once, large ones on a thread that may block, so
+    /// that small ones never wait for them.
     async fn prepare(
         self: &Arc<Self>,
         request: Request,
@@ -308,7 +307,7 @@ impl Ingest {
         let turn = inflating.turns().acquire_owned().await;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await;
         let ingest = Arc::clone(self);
-        let decoded = thalweg_background::run(Priority::Bulk, move || {
+        let decoded = tokio::task::spawn_blocking(move || {
             let _until_decoded = (turn, decoder);
             inflating.advance(usize::MAX)?;
             ingest.decode(request, inflating)

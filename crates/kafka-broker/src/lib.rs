@@ -20,3 +20,8 @@ mod node;
 
 pub use cluster::{Cluster, Options};
 pub use java::Java;
+
+/// How often tests work each fault: `KAFKA_ROUNDS`, or twice; ten times is the full measure.
+pub fn rounds() -> usize {
+    std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+}

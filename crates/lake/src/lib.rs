@@ -14,6 +14,7 @@
 //! commit itself: the files added and, as Delta application transactions `thalweg/<topic>/<n>`,
 //! the offsets they cover. Any Delta reader can read the table's directory.
 
+mod background;
 mod compaction;
 mod config;
 mod conform;

@@ -13,11 +13,11 @@ use arrow::array::RecordBatch;
 use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::select_all;
-use thalweg_background::Priority;
 use thalweg_log::{Entry, LogError, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::background;
 use crate::conform::{batch_bytes, conform};
 use crate::delta::Change;
 use crate::encode::write_files;
@@ -152,9 +152,8 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
     let write = move || write_files(&root, &spec, &config, &batches);
     // Senders wait for what encoding would take from them; rows in the log are safe, and seen.
     let waited_millis = |oldest: i64| Utc::now().timestamp_millis().saturating_sub(oldest);
-    let can_wait = oldest_unix_millis.is_none_or(|oldest| waited_millis(oldest) < MAX_WAIT_MILLIS);
-    let priority = if can_wait { Priority::Idle } else { Priority::Normal };
-    let files = thalweg_background::run(priority, write).await;
+    let gives_way = oldest_unix_millis.is_none_or(|oldest| waited_millis(oldest) < MAX_WAIT_MILLIS);
+    let files = background::run(gives_way, write).await;
     let files = files.ok_or_else(|| LakeError::Stopped("encoder".into()))??;
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();

@@ -67,8 +67,8 @@ pub use late::{LATE_EVENTS, late_schema};
 pub use stream::Stream;
 pub use table::ViewTable;
 pub use templates::{
-    TEMPLATE_SIGNALS, TemplateTable, Templates, register_template_functions,
-    template_signals_schema,
+    TEMPLATE_SIGNALS, Templates, register_template_functions, template_signals_schema,
+    templates_schema,
 };
 pub use view::consumer_group;
 pub use views::{Planned, Progress, Replay, Views};

@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::stream::Stream;
 
 pub use functions::register_template_functions;
-pub use table::TemplateTable;
+pub use table::templates_schema;
 
 /// Topic, and table, of what is remarkable about templates.
 pub const TEMPLATE_SIGNALS: &str = "template_signals";

@@ -17,6 +17,8 @@ mod top;
 
 use std::process::ExitCode;
 
+use arrow::array::RecordBatch;
+
 use crate::cli::{Cli, Command};
 
 /// Runs the chosen command.
@@ -38,6 +40,13 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions::run(shell),
     }
+}
+
+/// Rows as CSV, with their names in the first line.
+fn csv(rows: &RecordBatch) -> anyhow::Result<String> {
+    let mut csv = arrow::csv::Writer::new(Vec::new());
+    csv.write(rows)?;
+    Ok(String::from_utf8(csv.into_inner())?)
 }
 
 /// Runs a client command's future on a small runtime.

@@ -13,8 +13,8 @@ use thalweg_event::schema::topic;
 use thalweg_ingest::{Ingest, IngestConfig, syslog::Syslog};
 use thalweg_lake::LakeTable;
 use thalweg_log::{Log, Topics};
-use thalweg_query::{Functions, LiveLogs, NamedTable, QueryEngine};
-use thalweg_stream::{Stream, TemplateTable, Templates};
+use thalweg_query::{Functions, LiveLogs, MadeTable, NamedTable, QueryEngine};
+use thalweg_stream::{Stream, Templates, templates_schema};
 use tokio::{
     net::{TcpListener, UdpSocket},
     task::JoinHandle,
@@ -287,7 +287,10 @@ async fn query_engine(
         .collect();
     named.push(NamedTable {
         name: tables::TEMPLATES.into(),
-        provider: Arc::new(TemplateTable::new(templates.clone())),
+        provider: MadeTable::new(templates_schema(), {
+            let templates = templates.clone();
+            move || templates.rows()
+        }),
         is_for_admins: false,
     });
     named.push(metrics_table::table(metrics));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use thalweg_kafka::{Encoding, KafkaLog};
-use thalweg_kafka_broker::{Cluster, Options};
+use thalweg_kafka_broker::{Cluster, Options, rounds};
 use thalweg_log::{Log as _, LogError, TopicPartition};
 
 use crate::node::{ENCODINGS, all_ids, close, config, events, open, routine};
@@ -18,10 +18,6 @@ use crate::node::{ENCODINGS, all_ids, close, config, events, open, routine};
 const WRITERS: usize = 4;
 /// How long a busy machine may take to forward what was spooled.
 const PATIENCE_SECS: usize = 120;
-/// Rounds of each fault; `KAFKA_ROUNDS=10` for the full measure.
-fn rounds() -> usize {
-    std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
-}
 
 /// What a writer has had acknowledged, in order.
 struct Writer {

@@ -70,9 +70,7 @@ async fn alerts(client: &Client, args: &AlertsArgs) -> anyhow::Result<String> {
     let shown = answer.alerts.len();
     let rows = rows(&answer.alerts)?;
     if args.output == Output::Csv {
-        let mut csv = arrow::csv::Writer::new(Vec::new());
-        csv.write(&rows)?;
-        return Ok(String::from_utf8(csv.into_inner())?.trim_end().to_owned());
+        return Ok(super::csv(&rows)?.trim_end().to_owned());
     }
     let s = if answer.total == 1 { "" } else { "s" };
     let more = if shown < answer.total { format!(", {shown} shown") } else { String::new() };

@@ -55,9 +55,7 @@ fn print(
     }
     let rows = rows(&json).with_context(|| format!("unexpected answer: {json}"))?;
     if args.output == Output::Csv {
-        let mut csv = arrow::csv::Writer::new(Vec::new());
-        csv.write(&rows)?;
-        print!("{}", String::from_utf8(csv.into_inner())?);
+        print!("{}", super::csv(&rows)?);
     } else {
         println!("{}", pretty_format_batches(&[rows])?);
     }

@@ -25,11 +25,9 @@ pub(crate) const SETTINGS: [&str; 4] = [
 ];
 const ENCODINGS: [&str; 2] = ["otlp_proto", "json"];
 
-/// Rounds of each fault; `KAFKA_ROUNDS=10` for the full measure. The windows of the first close in
-/// the second.
+/// Rounds of each fault. The windows of the first close in the second.
 pub(crate) fn rounds() -> usize {
-    let rounds = std::env::var("KAFKA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    rounds.unwrap_or(4).max(2)
+    thalweg_kafka_broker::rounds().max(2)
 }
 
 pub(crate) fn millis(range: std::ops::Range<u64>) -> Duration {
