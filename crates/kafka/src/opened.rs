@@ -87,6 +87,7 @@ impl Shared {
                 Found::Elsewhere => break,
             }
         }
+        let _turn = self.readers.turn().await;
         let (readers, partition) = (Arc::clone(&self.readers), Arc::clone(partition));
         let at = partition.at.clone();
         let read = spawn_blocking(move || readers.read(&partition, from, max_bytes)).await;

@@ -10,6 +10,7 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 use thalweg_log::{Entry, Offset, Result, TopicPartition};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     client::{Consumer, OWN_GROUP, consumer, partition_number, unavailable, watermarks},
@@ -20,6 +21,8 @@ use crate::{
 
 /// Consumers that are kept for the next read: tables and views each read on where they are.
 const MAX_IDLE: usize = 16;
+/// Reads of messages at once, each with a consumer and memory for what that fetches; more wait.
+const MAX_READS: usize = MAX_IDLE;
 /// What a consumer fetches ahead.
 const PREFETCH_KBYTES: usize = 8 << 10;
 /// Longest that a read waits for the next message before it is given up.
@@ -29,10 +32,11 @@ const READ_AGAIN: Duration = Duration::from_millis(200);
 /// How long a read that has some messages waits for more.
 const MORE_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Consumers that read from any offset of any partition. All methods block.
+/// Consumers that read from any offset of any partition. All but [`Readers::turn`] block.
 pub(crate) struct Readers {
     config: KafkaConfig,
     idle: Mutex<Vec<Reader>>,
+    turns: Semaphore,
 }
 
 /// A consumer, and where it would read on.
@@ -50,7 +54,12 @@ enum Polled<T> {
 
 impl Readers {
     pub(crate) fn new(config: KafkaConfig) -> Self {
-        Self { config, idle: Mutex::default() }
+        Self { config, idle: Mutex::default(), turns: Semaphore::new(MAX_READS) }
+    }
+
+    /// Waits for a turn to [`Readers::read`].
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
     }
 
     /// First and next offset of a partition, as its leader says now.
