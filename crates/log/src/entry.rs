@@ -1,25 +1,18 @@
 //! One entry on disk: a fixed header and a self-contained Arrow IPC stream, as one LZ4 block.
-//!
-//! Compressing the stream as a whole instead of buffer by buffer, as Arrow would, also shrinks
-//! the schema, which is most of a small entry, and is faster; `cargo bench` prints both.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use arrow::{
-    array::RecordBatch,
-    buffer::{Buffer, MutableBuffer},
-    ipc::{reader::StreamDecoder, writer::StreamEncoder},
-};
+use arrow::{array::RecordBatch, buffer::Buffer};
 
 use crate::{
     bytes_at::BytesAt,
+    packed::{decompress, of_stream, to_stream},
     types::{Entry, Offset},
 };
 
 /// Length of an entry's header; a multiple of 64 keeps Arrow's buffers aligned in the file.
 pub(crate) const HEADER_BYTES: usize = 64;
+
 /// Largest Arrow stream: what a reader is willing to allocate for one entry.
-pub(crate) const MAX_STREAM_BYTES: usize = 256 << 20;
+const MAX_STREAM_BYTES: usize = 256 << 20;
 
 /// Memory a batch may hold beyond twice its content before it is copied.
 const SLACK_BYTES: usize = 64 << 10;
@@ -126,15 +119,11 @@ impl EncodedBatch {
     /// # Errors
     /// Says why the batch cannot be stored: an unsupported type, or too large.
     pub(crate) fn new(batch: RecordBatch) -> Result<Self, String> {
-        let buffers = StreamEncoder::try_new(batch.schema_ref())
-            .and_then(|mut encoder| encoder.encode(&batch))
-            .map_err(|error| error.to_string())?;
-        let stream_bytes = buffers.iter().map(Buffer::len).sum();
+        let stream = to_stream(&batch)?;
+        let stream_bytes = stream.len();
         if stream_bytes > MAX_STREAM_BYTES {
             return Err(format!("{stream_bytes} bytes, the limit is {MAX_STREAM_BYTES}"));
         }
-        let mut stream = MutableBuffer::with_capacity(stream_bytes);
-        buffers.iter().for_each(|buffer| stream.extend_from_slice(buffer));
         let compressed = lz4_flex::block::compress(&stream);
         let payload =
             if compressed.len() < stream_bytes { compressed } else { stream.as_slice().to_vec() };
@@ -143,17 +132,14 @@ impl EncodedBatch {
         let mut memory_bytes = batch.get_array_memory_size();
         if memory_bytes > 2 * stream_bytes + SLACK_BYTES {
             // A slice of something larger: keep only what is needed of it.
-            batch = decode_stream(stream.into())?;
+            batch = of_stream(stream.into())?;
             memory_bytes = stream_bytes;
         }
         Ok(Self { batch, memory_bytes, payload, payload_crc, stream_bytes })
     }
 }
 
-/// Decodes the payload that follows `header`.
-///
-/// Never panics, whatever the bytes: the decoder checks its input, and where it should have
-/// missed something (it is a large parser), the unwinding ends here.
+/// Decodes the payload that follows `header`. Never panics, whatever the bytes.
 ///
 /// # Errors
 /// Says what is wrong with the bytes.
@@ -161,28 +147,14 @@ pub(crate) fn decode(header: &EntryHeader, payload: Buffer) -> Result<RecordBatc
     let stream = if header.stream_bytes == header.payload_bytes {
         payload
     } else {
-        // Memory that Arrow allocates is aligned for its arrays, which then need no copy.
-        let mut stream = MutableBuffer::from_len_zeroed(header.stream_bytes as usize);
-        let length = lz4_flex::block::decompress_into(&payload, &mut stream)
-            .map_err(|error| error.to_string())?;
-        stream.truncate(length);
-        stream.into()
+        decompress(&payload, header.stream_bytes as usize)?
     };
-    let batch = catch_unwind(AssertUnwindSafe(|| decode_stream(stream)))
-        .unwrap_or_else(|_| Err("the Arrow decoder could not cope with it".into()))?;
+    let batch = of_stream(stream)?;
     if batch.num_rows() == header.rows as usize {
         Ok(batch)
     } else {
         Err(format!("{} rows, expected {}", batch.num_rows(), header.rows))
     }
-}
-
-fn decode_stream(mut stream: Buffer) -> Result<RecordBatch, String> {
-    let batch = StreamDecoder::new()
-        .decode(&mut stream)
-        .map_err(|error| error.to_string())?
-        .ok_or("holds no record batch")?;
-    if stream.is_empty() { Ok(batch) } else { Err("bytes follow the record batch".into()) }
 }
 
 #[cfg(test)]

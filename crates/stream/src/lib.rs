@@ -34,7 +34,6 @@ mod aggregation;
 mod bound;
 mod buffer;
 mod builtin;
-mod codec;
 mod config;
 #[cfg(test)]
 mod differential;

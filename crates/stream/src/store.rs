@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 use serde::{Deserialize, Serialize};
-use thalweg_log::{Offset, TopicPartition};
+use thalweg_log::{Offset, TopicPartition, pack, unpack};
 
 use crate::bound::Side;
-use crate::codec::{decode, encode};
 use crate::error::{Result, StreamError};
 use crate::watermark::Reached;
 
@@ -110,7 +110,7 @@ impl Checkpoint {
 impl Changes {
     /// Stores a partial state; answers its size in bytes.
     pub(crate) fn put(&mut self, key: PartialKey, partial: &RecordBatch) -> Result<usize> {
-        let bytes = encode(partial)?;
+        let bytes = packed(partial)?;
         let size = bytes.len();
         self.put.insert(key, bytes);
         Ok(size)
@@ -127,7 +127,7 @@ impl Changes {
 
     /// Stores rows of a join's side; answers their size in bytes.
     pub(crate) fn buffer(&mut self, key: BufferedKey, rows: &RecordBatch) -> Result<usize> {
-        let bytes = encode(rows)?;
+        let bytes = packed(rows)?;
         let size = bytes.len();
         self.buffered.insert(key, bytes);
         Ok(size)
@@ -291,7 +291,7 @@ impl Store {
         }
         for (kind, rows) in [(OUTPUT, output), (LATE, late)] {
             for (n, rows) in rows.iter().enumerate() {
-                batch.insert(&self.keyspace, outbox_key(kind, n).to_vec(), encode(rows)?);
+                batch.insert(&self.keyspace, outbox_key(kind, n).to_vec(), packed(rows)?);
             }
         }
         Ok(batch.commit()?)
@@ -329,7 +329,7 @@ impl Store {
 
     /// A partial state of these bytes.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<RecordBatch> {
-        decode(bytes).map_err(|error| self.corrupt(error.to_string()))
+        unpack(bytes).map_err(|error| self.corrupt(error))
     }
 
     fn corrupt(&self, reason: impl Into<String>) -> StreamError {
@@ -337,12 +337,16 @@ impl Store {
     }
 }
 
+fn packed(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    pack(rows).map_err(ArrowError::IpcError)
+}
+
 impl Pinned {
     /// A partial state.
     pub(crate) fn partial(&self, key: PartialKey) -> Result<RecordBatch> {
         let bytes = self.snapshot.get(&self.keyspace, key.bytes())?;
         let bytes = bytes.ok_or_else(|| corrupt(&self.view, format!("{key:?} is missing")))?;
-        decode(&bytes).map_err(|error| corrupt(&self.view, error.to_string()))
+        unpack(&bytes).map_err(|error| corrupt(&self.view, error))
     }
 }
 
