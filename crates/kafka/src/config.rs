@@ -30,6 +30,10 @@ pub struct KafkaConfig {
     /// What waits on this machine's disk while brokers are away.
     #[serde(default)]
     pub spool: SpoolConfig,
+    /// Disk for rows that came from Kafka and that memory has no room for, until tables and views that
+    /// are behind have read them; beyond it they are read from Kafka again, by each. 0 uses none.
+    #[serde(default = "default_overflow_bytes")]
+    pub overflow_bytes: u64,
     /// Whether several processes share the partitions. They have the same data directory, on a file
     /// system with locks that all of them see.
     #[serde(default)]
@@ -134,6 +138,7 @@ impl KafkaConfig {
             acknowledge_within_ms: default_patience_ms(),
             message_bytes: default_message_bytes(),
             connect_within_secs: default_connect_secs(),
+            overflow_bytes: default_overflow_bytes(),
             spool: SpoolConfig::default(),
             shared: false,
             node: None,
@@ -299,6 +304,10 @@ impl Default for SpoolConfig {
     fn default() -> Self {
         Self { directory: "data/spool".into(), limit_bytes: 8 << 30 }
     }
+}
+
+fn default_overflow_bytes() -> u64 {
+    4 << 30
 }
 
 fn one_replica() -> u16 {

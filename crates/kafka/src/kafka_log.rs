@@ -38,6 +38,7 @@ use crate::{
     lane_handle::LaneHandle,
     members::Members,
     opened::{Opened, Shared, tail},
+    overflow::OverflowBudget,
     partition::{Partition, RecentBudget},
     producer::Producer,
     readers::Readers,
@@ -159,9 +160,10 @@ impl KafkaLog {
         let spooled = spooled.map(|topic| topic.config.clone()).collect();
         let spool = runtime.block_on(Spool::open(&config.spool, spooled))?;
 
+        let overflow = OverflowBudget::new(config.spool.directory.clone(), config.overflow_bytes);
         let log = Arc::new(Self {
             origin: Uuid::now_v7(),
-            budget: RecentBudget::new(log_config.tail_cache_bytes),
+            budget: RecentBudget::new(log_config.tail_cache_bytes, overflow),
             shared: Arc::new(Shared {
                 topics: RwLock::default(),
                 readers: Arc::new(Readers::new(config.clone())),
@@ -255,6 +257,14 @@ impl KafkaLog {
         Ok((opened, Lanes { closing, tasks }))
     }
 
+    /// Where appends to `at` go.
+    fn lane(&self, at: &TopicPartition) -> Result<LaneHandle> {
+        if self.shared.closed.is_cancelled() {
+            return Err(unavailable(at, &"the log is closed"));
+        }
+        self.shared.with(at, |opened| opened.lane.clone())
+    }
+
     /// Waits until what waited in the spool is in Kafka, where all that read the log look for it.
     async fn await_forwarded(&self) {
         let spool = self.running.lock().as_ref().map(|running| Arc::clone(&running.spool));
@@ -284,14 +294,11 @@ impl Log for KafkaLog {
     }
 
     fn append(&self, at: TopicPartition, batch: RecordBatch) -> BoxFuture<'_, Result<Appended>> {
-        async move {
-            if self.shared.closed.is_cancelled() {
-                return Err(unavailable(&at, &"the log is closed"));
-            }
-            let lane = self.shared.with(&at, |opened| opened.lane.clone())?;
-            lane.append(batch).await
-        }
-        .boxed()
+        async move { self.lane(&at)?.append(batch).await }.boxed()
+    }
+
+    fn takes_appends(&self, at: TopicPartition) -> BoxFuture<'_, Result<()>> {
+        async move { self.lane(&at)?.takes_appends().await }.boxed()
     }
 
     fn read(

@@ -249,9 +249,10 @@ impl Lane {
             return;
         }
         for request in requests.drain(..) {
-            let Request { batch, mut messages, bytes, reply, permit } = request;
+            let Request { batch, mut messages, bytes, reply, permit, only_asks } = request;
             // Whoever waits for all that may be there has to wait for those nobody knows of, too.
-            if batch.num_rows() == 0 && (self.is_unsure || self.tools.is_shared) {
+            let is_unsure = self.is_unsure || self.tools.is_shared;
+            if batch.num_rows() == 0 && is_unsure && !only_asks {
                 messages.push(Outgoing::mark());
             }
             let rows = self.number(batch);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, datatypes::Schema};
 use thalweg_log::{Appended, LogError, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) reply: oneshot::Sender<Result<Appended>>,
     /// Of the memory for appends under way.
     pub(crate) permit: OwnedSemaphorePermit,
+    /// Whether nothing is to be written, not even a mark.
+    pub(crate) only_asks: bool,
 }
 
 /// Where appends to a partition go.
@@ -51,6 +53,19 @@ impl LaneHandle {
     /// # Errors
     /// As of [`thalweg_log::Log::append`].
     pub(crate) async fn append(&self, batch: RecordBatch) -> Result<Appended> {
+        self.request(batch, false).await
+    }
+
+    /// Resolves once an append would be durable.
+    ///
+    /// # Errors
+    /// As of [`thalweg_log::Log::append`].
+    pub(crate) async fn takes_appends(&self) -> Result<()> {
+        let nothing = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        self.request(nothing, true).await.map(drop)
+    }
+
+    async fn request(&self, batch: RecordBatch, only_asks: bool) -> Result<Appended> {
         let at = &self.partition.at;
         let closed = || unavailable(at, &"the log is closed");
         let bytes = batch_bytes(&batch);
@@ -69,7 +84,7 @@ impl LaneHandle {
         let messages = encoded.map_err(rejected)?;
         let bytes = messages.iter().map(Outgoing::bytes).sum();
         let (reply, answer) = oneshot::channel();
-        let request = Request { batch, messages, bytes, reply, permit };
+        let request = Request { batch, messages, bytes, reply, permit, only_asks };
         self.requests.send(request).await.map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }

@@ -1,6 +1,6 @@
 //! The partitions that are open, and reads of them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
@@ -12,6 +12,7 @@ use crate::{
     client::unavailable,
     groups::Groups,
     lane_handle::LaneHandle,
+    overflow::Packed,
     partition::{Found, Partition},
     readers::Readers,
 };
@@ -76,6 +77,14 @@ impl Shared {
             }
             match partition.find(from, max_bytes)? {
                 Found::Entries(entries) => return Ok(entries),
+                Found::OnDisk(packed) => match read_packed(packed).await {
+                    Ok(entries) => return Ok(entries),
+                    Err(error) => {
+                        tracing::warn!(at = %partition.at, %error, "reading it from Kafka again");
+                        partition.forget_disk();
+                        break;
+                    }
+                },
                 Found::AtEnd => return Ok(vec![]),
                 // The follower is about to bring it.
                 Found::Elsewhere if *followed.borrow_and_update() <= from => {
@@ -107,6 +116,11 @@ impl Shared {
             }
         }
     }
+}
+
+async fn read_packed(packed: Vec<Packed>) -> io::Result<Vec<Entry>> {
+    let read = move || packed.iter().map(Packed::read).collect();
+    spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Entries from `from` on, for ever; ends when the log is closed and after an error that does not

@@ -6,21 +6,27 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use arrow::array::RecordBatch;
 use metrics::Gauge;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use thalweg_log::{Entry, LogError, Offset, OffsetRange, TopicPartition};
 use tokio::sync::watch;
 
-use crate::codec::Codec;
+use crate::{
+    codec::Codec,
+    overflow::{Overflow, OverflowBudget, Packed},
+    places::Places,
+};
 
 /// Memory that the latest rows of all partitions share. Once it is used up, a partition that has more
-/// than its share gives up its oldest rows for newer ones; those that had a burst before may hold as
-/// much again.
+/// than its share gives up its oldest rows for newer ones, to the disk if somebody has still to read
+/// them; those that had a burst before may hold as much again.
 pub(crate) struct RecentBudget {
     limit_bytes: usize,
+    overflow: Arc<OverflowBudget>,
     used_bytes: AtomicUsize,
     partitions: AtomicUsize,
     shown: Gauge,
@@ -32,6 +38,8 @@ pub(crate) struct Partition {
     pub(crate) codec: Codec,
     budget: Arc<RecentBudget>,
     recent: Mutex<Recent>,
+    /// What stands before those.
+    overflow: Overflow,
     /// Offset behind the latest row that was read.
     followed: watch::Sender<Offset>,
     /// Offset behind the latest row that is known to be there; rows that were acknowledged but not
@@ -48,6 +56,8 @@ struct Recent {
     entries: VecDeque<(Entry, usize)>,
     /// Offset from which on the entries have everything.
     from: Offset,
+    /// Where those are who read them, or what stands before them on disk.
+    places: Places,
 }
 
 /// Where to find the rows from some offset on.
@@ -55,6 +65,8 @@ struct Recent {
 pub(crate) enum Found {
     /// Here they are.
     Entries(Vec<Entry>),
+    /// They are on this machine's disk.
+    OnDisk(Vec<Packed>),
     /// Nobody has them yet.
     AtEnd,
     /// They are in Kafka and have still to be read.
@@ -62,27 +74,31 @@ pub(crate) enum Found {
 }
 
 impl RecentBudget {
-    pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(limit_bytes: usize, overflow: Arc<OverflowBudget>) -> Arc<Self> {
         metrics::gauge!("thalweg_log_cache_limit_bytes").set(limit_bytes as f64);
-        Self::shown_as(metrics::gauge!("thalweg_log_cache_bytes"), limit_bytes)
+        Self::shown_as(metrics::gauge!("thalweg_log_cache_bytes"), limit_bytes, overflow)
     }
 
-    /// Memory of a source, beside that of the log.
+    /// Memory of a source, beside that of the log. Only its table reads it: nobody is behind.
     pub(crate) fn of_source(name: &str, limit_bytes: usize) -> Arc<Self> {
         let name = name.to_owned();
-        Self::shown_as(metrics::gauge!("thalweg_source_cache_bytes", "source" => name), limit_bytes)
+        let shown = metrics::gauge!("thalweg_source_cache_bytes", "source" => name);
+        Self::shown_as(shown, limit_bytes, OverflowBudget::none())
     }
 
-    fn shown_as(shown: Gauge, limit_bytes: usize) -> Arc<Self> {
+    fn shown_as(shown: Gauge, limit_bytes: usize, overflow: Arc<OverflowBudget>) -> Arc<Self> {
         let (used_bytes, partitions) = Default::default();
-        Arc::new(Self { limit_bytes, used_bytes, partitions, shown })
+        Arc::new(Self { limit_bytes, overflow, used_bytes, partitions, shown })
     }
 
-    fn change(&self, more: usize, less: usize) -> usize {
+    fn change(&self, more: usize, less: usize) {
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
         let used = self.used_bytes.fetch_sub(less, Ordering::Relaxed) - less;
         self.shown.set(used as f64);
-        used
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) > self.limit_bytes
     }
 
     /// What one partition may use.
@@ -104,8 +120,14 @@ impl Partition {
         Arc::new(Self {
             at,
             codec,
+            overflow: Overflow::new(Arc::clone(&budget.overflow)),
             budget,
-            recent: Mutex::new(Recent { bytes: 0, entries: VecDeque::new(), from }),
+            recent: Mutex::new(Recent {
+                bytes: 0,
+                entries: VecDeque::new(),
+                from,
+                places: Places::default(),
+            }),
             followed: watch::Sender::new(from),
             end: AtomicU64::new(range.end.max(from)),
             start: AtomicU64::new(range.start),
@@ -146,28 +168,38 @@ impl Partition {
         self.followed.subscribe()
     }
 
-    /// Takes what was read next.
+    /// Takes what was read next. Blocks for the disk where somebody is behind.
     pub(crate) fn push(&self, entries: Vec<Entry>) {
         let Some(end) = entries.last().map(|last| last.next_offset) else { return };
-        let share = self.budget.share_bytes();
         let mut recent = self.recent.lock();
         for entry in entries {
             let bytes = batch_bytes(&entry.batch);
-            let mut used = self.budget.change(bytes, 0);
+            self.budget.change(bytes, 0);
             recent.bytes += bytes;
             recent.entries.push_back((entry, bytes));
-            while used > self.budget.limit_bytes
-                && recent.bytes > share
-                && let Some((oldest, bytes)) = recent.entries.pop_front()
-            {
-                recent.from = oldest.next_offset;
-                recent.bytes -= bytes;
-                used = self.budget.change(0, bytes);
-            }
+        }
+        let share = self.budget.share_bytes();
+        while self.budget.is_exceeded() && recent.bytes > share {
+            self.drop_oldest(&mut recent);
         }
         drop(recent);
         self.note_end(end);
         self.followed.send_replace(end);
+    }
+
+    fn drop_oldest(&self, recent: &mut MutexGuard<'_, Recent>) {
+        let Some((oldest, bytes)) = recent.entries.front().cloned() else { return };
+        match recent.places.last(Instant::now()) {
+            Some(place) if place < oldest.next_offset => {
+                self.overflow.release(place);
+                MutexGuard::unlocked(recent, || self.overflow.push(&oldest, bytes));
+            }
+            _ => self.overflow.clear(),
+        }
+        recent.entries.pop_front();
+        recent.from = oldest.next_offset;
+        recent.bytes -= bytes;
+        self.budget.change(0, bytes);
     }
 
     /// Rows from `from` on, at least one entry and up to about `max_bytes`.
@@ -182,8 +214,14 @@ impl Partition {
         if from == range.end {
             return Ok(Found::AtEnd);
         }
-        let recent = self.recent.lock();
-        if from < recent.from || from >= self.followed() {
+        let mut recent = self.recent.lock();
+        if from < recent.from {
+            let packed = self.overflow.find(from, max_bytes);
+            let Some(last) = packed.last() else { return Ok(Found::Elsewhere) };
+            recent.places.note(from, last.next_offset(), Instant::now());
+            return Ok(Found::OnDisk(packed));
+        }
+        if from >= self.followed() {
             return Ok(Found::Elsewhere);
         }
         let first = recent.entries.partition_point(|(entry, _)| entry.next_offset <= from);
@@ -195,7 +233,15 @@ impl Partition {
             room = room.saturating_sub(*bytes);
             found.push(entry.clone());
         }
-        Ok(if found.is_empty() { Found::Elsewhere } else { Found::Entries(found) })
+        let Some(last) = found.last() else { return Ok(Found::Elsewhere) };
+        let next = last.next_offset;
+        recent.places.note(from, next, Instant::now());
+        Ok(Found::Entries(found))
+    }
+
+    /// Notes that what was on disk could not be read.
+    pub(crate) fn forget_disk(&self) {
+        self.overflow.clear();
     }
 
     pub(crate) fn out_of_range(&self, offset: Offset) -> LogError {
@@ -231,7 +277,7 @@ mod tests {
             Codec::new(schema, Encoding::Json, 1_000_000),
             OffsetRange { start: 10, end: 100 },
             100,
-            RecentBudget::new(limit_bytes),
+            RecentBudget::new(limit_bytes, OverflowBudget::new(std::env::temp_dir(), 1 << 20)),
         )
     }
 
@@ -245,6 +291,9 @@ mod tests {
         match partition.find(from, usize::MAX).unwrap() {
             Found::Entries(entries) => Some(entries.iter().map(|entry| entry.offset).collect()),
             Found::AtEnd => Some(vec![]),
+            Found::OnDisk(packed) => {
+                Some(packed.iter().map(|packed| packed.read().unwrap().offset).collect())
+            }
             Found::Elsewhere => None,
         }
     }
@@ -259,6 +308,39 @@ mod tests {
         assert_eq!(found(&partition, 150), Some(vec![]));
         assert!(partition.find(9, 1).is_err());
         assert!(partition.find(151, 1).is_err());
+    }
+
+    #[test]
+    fn who_is_behind_reads_from_the_disk_what_memory_has_no_room_for() {
+        let partition = partition(200);
+        partition.push(vec![entry(100), entry(110)]);
+        assert_eq!(found(&partition, 100), Some(vec![100, 110]), "a reader at 120");
+        (2..9).for_each(|n| partition.push(vec![entry(100 + n * 10)]));
+        assert_eq!(found(&partition, 110), None, "nobody was as far behind");
+        assert_eq!(found(&partition, 125), Some(vec![120, 130, 140, 150, 160]), "on disk");
+        assert_eq!(found(&partition, 170), Some(vec![170, 180]), "in memory");
+        let Found::OnDisk(packed) = partition.find(130, 100).unwrap() else {
+            panic!("not on disk")
+        };
+        assert_eq!(packed.len(), 1, "no more than was asked for");
+        assert_eq!(packed[0].read().unwrap().batch, entry(130).batch);
+        partition.forget_disk();
+        assert_eq!(found(&partition, 140), None);
+        assert_eq!(found(&partition, 170), Some(vec![170, 180]));
+    }
+
+    #[test]
+    fn the_disk_is_given_back_once_nobody_is_behind() {
+        let partition = partition(200);
+        partition.push(vec![entry(100)]);
+        assert_eq!(found(&partition, 100), Some(vec![100]));
+        (1..5).for_each(|n| partition.push(vec![entry(100 + n * 10)]));
+        assert_eq!(partition.overflow.from(), Some(110));
+        // The reader comes to the end, and another push finds nobody behind.
+        assert_eq!(found(&partition, 110), Some(vec![110, 120]));
+        assert_eq!(found(&partition, 130), Some(vec![130, 140]));
+        partition.push(vec![entry(150)]);
+        assert_eq!(partition.overflow.from(), None);
     }
 
     #[test]

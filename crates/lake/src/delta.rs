@@ -107,10 +107,12 @@ impl DeltaLog {
         self.table.update_state().await.map_err(LakeError::delta(&self.spec.name))
     }
 
-    /// Whether others have committed since the version at hand: without listing the whole log.
+    /// Whether others may have committed since the version at hand: without listing the whole log,
+    /// unless that version is so old that what came behind it may have gone with it.
     pub(crate) fn is_behind(&self) -> bool {
-        let next = format!("_delta_log/{:020}.json", self.version() + 1);
-        self.root.join(next).exists()
+        let is_there =
+            |version: u64| self.root.join(format!("_delta_log/{version:020}.json")).exists();
+        is_there(self.version() + 1) || !is_there(self.version())
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -201,7 +203,11 @@ impl DeltaLog {
             .map_err(|error| match error {
                 DeltaTableError::Transaction {
                     source:
-                        TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction),
+                        TransactionError::CommitConflict(
+                            CommitConflictError::ConcurrentTransaction
+                            | CommitConflictError::ConcurrentDeleteRead
+                            | CommitConflictError::ConcurrentDeleteDelete,
+                        ),
                 } => LakeError::Overtaken(self.spec.name.clone()),
                 error => delta(error),
             })?;

@@ -22,6 +22,7 @@ mod delta;
 mod durable;
 mod encode;
 mod error;
+mod lag;
 mod maintenance;
 mod provider;
 mod scan;

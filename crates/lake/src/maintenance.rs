@@ -117,8 +117,8 @@ async fn expire(table: &Table, today: i32) -> Result<usize> {
     Ok(expired)
 }
 
-/// Deletes files that are not in the table, not read by a query, and old enough that nobody else
-/// reads them or is about to add them.
+/// Deletes files that have not been in the table for so long that nobody reads them any more, nor is
+/// about to add them. When they left it is what this process has seen: after a start it counts anew.
 async fn vacuum(table: &Table, now_unix_millis: i64) -> Result<usize> {
     let age_secs = table.config.vacuum_age_secs.max(MIN_VACUUM_AGE_SECS);
     let age_millis = i64::try_from(age_secs).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -127,12 +127,27 @@ async fn vacuum(table: &Table, now_unix_millis: i64) -> Result<usize> {
     let files = in_use.iter().flat_map(|snapshot| &snapshot.files);
     let kept: HashSet<PathBuf> = files.map(|file| table.root.join(&file.path)).collect();
     let root = table.root.clone();
-    let work = move || delete_unknown(&root, &kept, before);
-    let deleted = tokio::task::spawn_blocking(work).await;
+    let listed = tokio::task::spawn_blocking(move || unknown_files(&root, &kept)).await;
+    let unknown = listed.map_err(|_| LakeError::Stopped("vacuum".into()))??;
+    let expired: Vec<PathBuf> = {
+        let mut since = table.unknown_since.lock();
+        since.retain(|path, _| unknown.contains(path));
+        for path in unknown {
+            since.entry(path).or_insert(now_unix_millis);
+        }
+        since.extract_if(|_, since| *since < before).map(|(path, _)| path).collect()
+    };
+    let delete = move || -> Result<usize> {
+        let expired = expired.iter().filter(|path| modified_before(path, before));
+        let deleted = expired.map(|path| fs::remove_file(path).map_err(LakeError::io(path)));
+        deleted.collect::<Result<Vec<()>>>().map(|deleted| deleted.len())
+    };
+    let deleted = tokio::task::spawn_blocking(delete).await;
     deleted.map_err(|_| LakeError::Stopped("vacuum".into()))?
 }
 
-fn delete_unknown(root: &Path, kept: &HashSet<PathBuf>, before_unix_millis: i64) -> Result<usize> {
+/// Data files under `root` that are not among `kept`. Removes directories that have become empty.
+fn unknown_files(root: &Path, kept: &HashSet<PathBuf>) -> Result<HashSet<PathBuf>> {
     let list = |path: &Path| -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(path).map_err(LakeError::io(path))?;
         Ok(entries.flatten().map(|entry| entry.path()).collect())
@@ -141,19 +156,15 @@ fn delete_unknown(root: &Path, kept: &HashSet<PathBuf>, before_unix_millis: i64)
         let name = path.file_name().and_then(|name| name.to_str());
         path.is_dir() && name.is_some_and(|name| name.starts_with(&format!("{DATE_COLUMN}=")))
     };
-    let mut deleted = 0;
+    let mut unknown = HashSet::new();
     for partition in list(root)?.into_iter().filter(is_partition) {
-        for path in list(&partition)? {
-            let parquet = path.extension().is_some_and(|extension| extension == "parquet");
-            if parquet && !kept.contains(&path) && modified_before(&path, before_unix_millis) {
-                fs::remove_file(&path).map_err(LakeError::io(&path))?;
-                deleted += 1;
-            }
-        }
+        let files = list(&partition)?.into_iter();
+        let is_data = |path: &PathBuf| path.extension().is_some_and(|e| e == "parquet");
+        unknown.extend(files.filter(|path| is_data(path) && !kept.contains(path)));
         // Fails while there are files in it, as it should.
         let _ = fs::remove_dir(&partition);
     }
-    Ok(deleted)
+    Ok(unknown)
 }
 
 fn modified_before(path: &Path, unix_millis: i64) -> bool {

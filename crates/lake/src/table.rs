@@ -1,8 +1,8 @@
 //! A table: the files committed so far, and the log's tail behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -19,6 +19,7 @@ use crate::config::LakeConfig;
 use crate::conform::{conform, to_table};
 use crate::delta::{Change, DeltaLog};
 use crate::error::{LakeError, Result};
+use crate::lag;
 use crate::maintenance::{self, Maintained};
 use crate::snapshot::{Offsets, Snapshot, Snapshots};
 use crate::spec::TableSpec;
@@ -62,6 +63,10 @@ pub(crate) struct Table {
     pub tail_index: TailIndex,
     /// Asks the writer to commit what it has.
     pub flush_now: Notify,
+    /// When the oldest row was appended that the writer has not committed, Unix ms; 0 if it has all.
+    pub oldest_unix_millis: AtomicI64,
+    /// Data files that no version at hand has, and since when the vacuum has seen them so, Unix ms.
+    pub unknown_since: Mutex<HashMap<PathBuf, i64>>,
     delta: tokio::sync::Mutex<DeltaLog>,
 }
 
@@ -83,6 +88,7 @@ impl LakeTable {
             tokio::spawn(writer::run(Arc::clone(&table), stop.subscribe())),
             tokio::spawn(maintenance::run(Arc::clone(&table), stop.subscribe())),
             tokio::spawn(tail_index::run(Arc::clone(&table), stop.subscribe())),
+            tokio::spawn(lag::run(Arc::clone(&table), stop.subscribe())),
         ];
         if table.log.ownership().is_shared() {
             tasks.push(tokio::spawn(keep_current(Arc::clone(&table), stop.subscribe())));
@@ -228,6 +234,8 @@ impl Table {
             snapshots: Snapshots::new(first),
             tail_index: TailIndex::default(),
             flush_now: Notify::new(),
+            oldest_unix_millis: AtomicI64::new(0),
+            unknown_since: Mutex::default(),
             delta: tokio::sync::Mutex::new(delta),
         };
         table.release_log().await?;
@@ -243,9 +251,7 @@ impl Table {
         change: impl FnOnce(&Snapshot) -> Option<Change>,
     ) -> Result<bool> {
         let mut delta = self.delta.lock().await;
-        if delta.version() != self.snapshots.current().version {
-            self.publish(delta.snapshot().await?); // could not be read when it was made
-        }
+        self.catch_up(&mut delta).await?;
         let current = self.snapshots.current();
         let Some(change) = change(&current) else { return Ok(false) };
         let committed = delta.commit(&current, change).await;
@@ -271,11 +277,15 @@ impl Table {
 
     /// Shows queries what other programs have done to the table.
     pub(crate) async fn refresh(&self) -> Result<()> {
-        let mut delta = self.delta.lock().await;
+        self.catch_up(&mut *self.delta.lock().await).await
+    }
+
+    async fn catch_up(&self, delta: &mut DeltaLog) -> Result<()> {
         if delta.is_behind() {
             delta.refresh().await?;
         }
-        if delta.version() > self.snapshots.current().version {
+        // Also a version that could not be read when it was made.
+        if delta.version() != self.snapshots.current().version {
             self.publish(delta.snapshot().await?);
         }
         Ok(())
@@ -284,18 +294,6 @@ impl Table {
     pub(crate) async fn checkpoint(&self, keep_since_unix_millis: i64) -> Result<()> {
         let interval = self.config.checkpoint_commits;
         self.delta.lock().await.checkpoint(interval, keep_since_unix_millis).await
-    }
-
-    /// Offsets that the log has and `snapshot` does not cover, of partitions that this process works
-    /// on.
-    pub(crate) fn lag(&self, snapshot: &Snapshot) -> Result<u64> {
-        let ownership = self.log.ownership();
-        let behind = snapshot
-            .offsets
-            .iter()
-            .filter(|(at, _)| ownership.owns(at))
-            .map(|(at, &offset)| Ok(self.log.offsets(at.clone())?.end.saturating_sub(offset)));
-        behind.sum()
     }
 
     /// Tells the log which rows neither the table nor a running query needs any more.

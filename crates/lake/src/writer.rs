@@ -6,11 +6,10 @@
 //! processes share the log: each drains the partitions that it owns, and when two think that they own
 //! one, the table refuses the commit of the slower, which starts again from what the table says.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::select_all;
 use thalweg_log::{Entry, LogError, TopicPartition};
@@ -31,6 +30,8 @@ const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// it takes its share.
 const MAX_WAIT_MILLIS: i64 = 20_000;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// How long offsets without rows wait for some to be committed with.
+const NO_ROWS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Rows on their way into the table.
 struct Buffer {
@@ -43,8 +44,8 @@ struct Buffer {
     offsets: Offsets,
     /// Whether `offsets` says more than the table does.
     moved: bool,
-    since: Option<Instant>,
-    oldest_unix_millis: Option<i64>,
+    /// When it is to be committed, at the latest.
+    due: Option<Instant>,
 }
 
 /// Why draining ended without an error.
@@ -85,6 +86,8 @@ pub(crate) async fn run(table: Arc<Table>, mut stop: watch::Receiver<bool>) {
 }
 
 async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended> {
+    // What an attempt before has read is read again.
+    table.oldest_unix_millis.store(0, Relaxed);
     let mut ownership = table.log.ownership();
     if ownership.is_shared() {
         table.refresh().await?;
@@ -97,10 +100,9 @@ async fn drain(table: &Table, stop: &mut watch::Receiver<bool>) -> Result<Ended>
         table.log.tail(at.clone(), from).map(move |entry| (place.clone(), entry)).boxed()
     });
     let mut entries = select_all(entries);
-    let interval = Duration::from_millis(table.config.flush_interval_ms);
     let mut buffer = Buffer::new(offsets);
     loop {
-        let due = buffer.since.map(|since| since + interval);
+        let due = buffer.due;
         tokio::select! {
             biased;
             () = stopped(stop) => {
@@ -145,34 +147,32 @@ async fn flush(table: &Table, buffer: &mut Buffer) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let Buffer { batches, rows, from, offsets, oldest_unix_millis, .. } =
+    let Buffer { batches, rows, from, mut offsets, .. } =
         std::mem::replace(buffer, Buffer::new(buffer.offsets.clone()));
+    // Of partitions that others drain by now, nothing is said.
+    offsets.retain(|at, offset| from.get(at) != Some(offset));
     let (root, spec) = (table.root.clone(), Arc::clone(&table.spec));
     let config = table.config.clone();
     let write = move || write_files(&root, &spec, &config, &batches);
     // Senders wait for what encoding would take from them; rows in the log are safe, and seen.
-    let waited_millis = |oldest: i64| Utc::now().timestamp_millis().saturating_sub(oldest);
-    let gives_way = oldest_unix_millis.is_none_or(|oldest| waited_millis(oldest) < MAX_WAIT_MILLIS);
+    let gives_way = table.waited_millis() < MAX_WAIT_MILLIS;
     let files = background::run(gives_way, write).await;
     let files = files.ok_or_else(|| LakeError::Stopped("encoder".into()))??;
     let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
     let add = files.into_iter().map(Arc::new).collect();
-    let change = Change { add, remove: vec![], offsets, data_change: true };
     // Rows that are in the table by now, from an attempt that seemed to fail, must not come twice.
-    let covers = |current: &Snapshot| from.iter().all(|(at, o)| current.offsets.get(at) == Some(o));
-    if !table.commit(|current| covers(current).then_some(change)).await? {
+    let change = |current: &Snapshot| {
+        let covers = offsets.keys().all(|at| current.offsets.get(at) == from.get(at));
+        covers.then_some(Change { add, remove: vec![], offsets, data_change: true })
+    };
+    if !table.commit(change).await? {
         return Err(LakeError::Overtaken(table.spec.name.clone()));
     }
     let label = || [("table", table.spec.name.clone())];
     metrics::counter!("thalweg_lake_rows_committed_total", &label()).increment(rows as u64);
     metrics::counter!("thalweg_lake_bytes_committed_total", &label()).increment(bytes);
     metrics::histogram!("thalweg_lake_commit_seconds", &label()).record(started.elapsed());
-    if let Some(oldest) = oldest_unix_millis {
-        metrics::gauge!("thalweg_lake_lag_seconds", &label())
-            .set(waited_millis(oldest) as f64 / 1e3);
-    }
-    let lag = table.lag(&table.snapshots.current())?;
-    metrics::gauge!("thalweg_lake_lag_rows", &label()).set(lag as f64);
+    table.oldest_unix_millis.store(0, Relaxed);
     Ok(())
 }
 
@@ -193,8 +193,7 @@ impl Buffer {
             from: offsets.clone(),
             offsets,
             moved: false,
-            since: None,
-            oldest_unix_millis: None,
+            due: None,
         }
     }
 
@@ -204,6 +203,10 @@ impl Buffer {
         let from = self.offsets.get(&at).copied().unwrap_or(entry.offset);
         let batch = entry.after(from);
         let rows = batch.num_rows();
+        let mut patience = Duration::from_millis(table.config.flush_interval_ms);
+        if rows == 0 {
+            patience = patience.max(NO_ROWS_PATIENCE);
+        }
         match conform(batch, &table.spec.schema) {
             Ok(batch) if rows > 0 => {
                 self.rows += rows;
@@ -219,14 +222,18 @@ impl Buffer {
                     .increment(rows as u64);
             }
         }
-        let oldest = self.oldest_unix_millis.unwrap_or(i64::MAX).min(entry.append_unix_millis);
-        self.oldest_unix_millis = Some(oldest);
+        let appended = entry.append_unix_millis;
+        let older = |oldest| (oldest == 0 || appended < oldest).then_some(appended);
+        if rows > 0 {
+            let _ = table.oldest_unix_millis.fetch_update(Relaxed, Relaxed, older);
+        }
+        let due = Instant::now() + patience;
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
         self.advance(at, entry.next_offset);
     }
 
     fn advance(&mut self, at: TopicPartition, next: u64) {
         self.offsets.insert(at, next);
         self.moved = true;
-        self.since.get_or_insert_with(Instant::now);
     }
 }

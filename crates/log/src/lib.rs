@@ -69,8 +69,11 @@ pub use replace::replace_file;
 pub use topics::Topics;
 pub use types::{Appended, Entry, Offset, OffsetRange, TopicPartition};
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::Schema};
 use futures::{
+    FutureExt, TryFutureExt,
     future::{BoxFuture, ready},
     stream::BoxStream,
 };
@@ -95,6 +98,16 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::StorageFull`], [`LogError::Unavailable`] and [`LogError::Overloaded`] are worth
     /// a retry later, [`LogError::Rejected`] is not.
     fn append(&self, at: TopicPartition, batch: RecordBatch) -> BoxFuture<'_, Result<Appended>>;
+
+    /// Resolves when everything queued before it is durable, as with an empty batch, but does not wait
+    /// for what an earlier process may have left under way: a question whether appends work.
+    ///
+    /// # Errors
+    /// As of [`Log::append`].
+    fn takes_appends(&self, at: TopicPartition) -> BoxFuture<'_, Result<()>> {
+        let barrier = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        self.append(at, barrier).map_ok(drop).boxed()
+    }
 
     /// Durable entries from the first one that ends after `from`, up to about `max_bytes` of
     /// memory; empty at the end of the partition. The first entry may begin before `from`:

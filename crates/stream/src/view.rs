@@ -207,8 +207,12 @@ impl View {
         }
         let watermark = self.watermark.advance(now.instant);
         let source = self.made.plan.source(&at.topic);
-        let newest = self.gather(source, &entry.after(cursor), watermark)?;
-        self.watermark.observe(at, newest, now);
+        let rows = entry.after(cursor);
+        // Offsets without rows are no sign of life.
+        if rows.num_rows() > 0 {
+            let newest = self.gather(source, &rows, watermark)?;
+            self.watermark.observe(at, newest, now);
+        }
         self.cursors.insert(at.clone(), entry.next_offset);
         self.is_changed = true;
         Ok(())

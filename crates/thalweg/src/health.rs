@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow::array::RecordBatch;
 use axum::{
     Json, Router,
     extract::State,
@@ -10,12 +9,12 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use thalweg_access::{Asker, Principal};
 use thalweg_alert::{AlertError, Alerts};
-use thalweg_event::schema::{log_schema, topic};
+use thalweg_event::schema::topic;
 use thalweg_ingest::Ingest;
 use thalweg_log::{Log, TopicPartition};
 use thalweg_query::{Limits, QueryEngine};
@@ -116,14 +115,11 @@ async fn part(name: String, probe: impl Future<Output = Result<(), String>>) -> 
 }
 
 impl Health {
-    /// An empty append is a barrier: it tells whether the partition's writer works.
     async fn log_takes_appends(&self, topic: &str) -> Result<(), String> {
-        for partition in 0..self.log.partitions(topic).map_err(|error| error.to_string())? {
-            let barrier = RecordBatch::new_empty(log_schema());
-            let append = self.log.append(TopicPartition::new(topic, partition), barrier);
-            append.await.map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        let partitions = self.log.partitions(topic).map_err(|error| error.to_string())?;
+        let probe = |partition| self.log.takes_appends(TopicPartition::new(topic, partition));
+        let probed = try_join_all((0..partitions).map(probe)).await;
+        probed.map(drop).map_err(|error| error.to_string())
     }
 
     async fn queries_are_answered(&self) -> Result<(), String> {
