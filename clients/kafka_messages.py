@@ -97,6 +97,11 @@ def make(brokers, topic, count):
     made[topic].result(10)
 
 
+def remove(brokers, topic):
+    admin = AdminClient({"bootstrap.servers": brokers})
+    admin.delete_topics([topic])[topic].result(10)
+
+
 def topics(brokers):
     print("\n".join(AdminClient({"bootstrap.servers": brokers}).list_topics(timeout=10).topics))
 
@@ -130,5 +135,5 @@ def oddities(brokers, topic):
 
 
 if __name__ == "__main__":
-    commands = [read, write, make, topics, payments, oddities]
+    commands = [read, write, make, remove, topics, payments, oddities]
     {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])

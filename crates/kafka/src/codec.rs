@@ -35,6 +35,9 @@ const ENTRY_ROWS: usize = 8192;
 /// turn out larger.
 const MESSAGE_BYTES: usize = 256 << 10;
 
+/// Why a message is rejected whose decoding has met a mistake of ours.
+const OUR_MISTAKE: &str = "thalweg cannot read it: please report this";
+
 /// What headers and framing of a message take, at most.
 const HEADER_BYTES: usize = 1 << 10;
 
@@ -143,7 +146,7 @@ impl Codec {
         messages: &[Incoming],
     ) -> Decoded {
         if let Some(table) = &self.objects {
-            return table.decode(at, from, messages);
+            return self.decode_objects(table, at, from, messages);
         }
         let mut decoded = Decoded::default();
         let is_row =
@@ -163,6 +166,33 @@ impl Codec {
         decoded
     }
 
+    fn decode_objects(
+        &self,
+        table: &JsonTable,
+        at: &TopicPartition,
+        from: Offset,
+        messages: &[Incoming],
+    ) -> Decoded {
+        let decode = AssertUnwindSafe(|| table.decode(at, from, messages));
+        match (catch_unwind(decode), messages) {
+            (Ok(decoded), _) => decoded,
+            (Err(_), []) => Decoded::default(),
+            (Err(_), [only]) => Decoded {
+                entries: vec![self.gap(from, only.offset + 1, only.unix_millis)],
+                rejected: vec![foreign::reject(at, only, OUR_MISTAKE.into())],
+            },
+            (Err(_), _) => {
+                let (first, rest) = messages.split_at(messages.len() / 2);
+                let mut decoded = self.decode_objects(table, at, from, first);
+                let from = first.last().map_or(from, |last| last.offset + 1);
+                let more = self.decode_objects(table, at, from, rest);
+                decoded.entries.extend(more.entries);
+                decoded.rejected.extend(more.rejected);
+                decoded
+            }
+        }
+    }
+
     /// Decodes messages of one row each, or a single one of any kind.
     fn decode_run(&self, at: &TopicPartition, run: &[Incoming], decoded: &mut Decoded) {
         let [first, ..] = run else { return };
@@ -180,7 +210,7 @@ impl Codec {
         };
         // A message that meets a mistake of ours must not end whoever reads all others.
         let rows = catch_unwind(AssertUnwindSafe(decode));
-        match rows.unwrap_or_else(|_| Err("thalweg cannot read it: please report this".into())) {
+        match rows.unwrap_or_else(|_| Err(OUR_MISTAKE.into())) {
             Ok(batch) => decoded.entries.push(Entry {
                 offset: first.offset,
                 next_offset: first.offset + run.len() as Offset,

@@ -230,7 +230,7 @@ const MIN_MESSAGE_BYTES: usize = 16 << 10;
 /// Longest name of a node: longer than what Kubernetes and DNS allow for hosts.
 const MAX_NODE_NAME_BYTES: usize = 253;
 /// Largest that librdkafka sends.
-const MAX_MESSAGE_BYTES: usize = 1_000_000_000;
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 impl SaslMechanism {
     fn name(self) -> &'static str {

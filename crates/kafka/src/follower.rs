@@ -42,7 +42,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// Pause before partitions are followed anew.
 const FIND_AGAIN: Duration = Duration::from_millis(500);
 /// How long a partition may end before what was read of it.
-const LOST_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How often Kafka is told how far the partitions were followed.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 

@@ -18,7 +18,7 @@ use thalweg_log::{
 };
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,10 @@ pub struct Topic {
     /// Whether its rows may be acknowledged from the spool. Not if those who append them keep them
     /// and, after a crash, look in the topic for what was acknowledged.
     pub may_spool: bool,
+    /// Whether a process that shares partitions and is cut off from brokers goes on with what it does
+    /// for the topic's, until it hears that others do: it needs no brokers for it, and something else
+    /// keeps two from doing it at once.
+    pub stays_when_cut_off: bool,
 }
 
 /// A [`Log`] in Kafka, with a spool on this machine's disk.
@@ -183,6 +187,8 @@ impl KafkaLog {
         found.sort_by_key(|topic| topic.config.name != topic::REJECTED);
         let closed = log.shared.closed.clone();
         let mut rejects = Rejects { place: RejectsPlace::Nowhere, closed };
+        let staying = found.iter().filter(|topic| topic.stays_when_cut_off);
+        let staying = staying.map(|topic| topic.config.name.clone()).collect();
         let (mut lanes, mut followed) = (BTreeMap::new(), vec![]);
         for topic in found {
             let name = topic.config.name.clone();
@@ -201,14 +207,15 @@ impl KafkaLog {
             config: config.clone(),
             readers: Arc::clone(&log.shared.readers),
             rejects: rejects.clone(),
+            looks: Arc::new(Semaphore::new(1)),
         };
         let reporting = Reporting::new(log.shared.ownership(), reporter, runtime.clone());
         let follower =
             Follower::start(&config, OWN_GROUP, rejects.clone(), reporting, runtime.clone())?;
         follower.follow(followed);
         let topics = lanes.iter().map(|(name, lanes)| (name.clone(), lanes.tasks.len()));
-        let owned = log.shared.owned.clone();
-        let members = owned.map(|owned| Members::join(&config, topics, owned)).transpose()?;
+        let join = |owned| Members::join(&config, topics, staying, owned);
+        let members = log.shared.owned.clone().map(join).transpose()?;
         let telling = runtime.spawn(keep_told(Arc::clone(&log.shared), Arc::clone(&spool)));
         *log.running.lock() = Some(Running { spool, follower, members, lanes, telling, rejects });
         Ok(log)
@@ -395,7 +402,7 @@ impl Topics for KafkaLog {
         let retention = topic.retention.as_ref().unwrap_or(&self.log_config.retention);
         let partitions = self.admin.ensure(topic, retention)?;
         let config = TopicConfig { partitions, ..topic.clone() };
-        let topic = Topic { config, schema, may_spool: false };
+        let topic = Topic { config, schema, may_spool: false, stays_when_cut_off: false };
         let deadline = Instant::now() + ASK_TIMEOUT;
         let (opened, lanes) = self.open_topic(&topic, None, &running.rejects, deadline)?;
         running.follower.follow(opened.iter().map(|o| Arc::clone(&o.partition)).collect());

@@ -12,7 +12,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -46,7 +50,7 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// This process' part in sharing the partitions of all open topics.
 pub(crate) struct Members {
     config: KafkaConfig,
-    owned: watch::Sender<Owned>,
+    told: Told,
     /// Shares the topics of one partition.
     single: Member,
     /// By topic, who shares those of several.
@@ -65,32 +69,43 @@ enum Order {
     Leave,
 }
 
+/// Where it is told what all groups give to this process.
+#[derive(Clone)]
+struct Told {
+    owned: watch::Sender<Owned>,
+    /// Topics whose partitions are kept while brokers are away.
+    staying: Arc<BTreeSet<String>>,
+}
+
 /// Tells what a group gives to this process.
 struct Giving {
-    /// By this group.
     given: Mutex<BTreeSet<TopicPartition>>,
-    /// By all groups.
-    owned: watch::Sender<Owned>,
+    /// Whether the group may have given partitions to others since, unheard.
+    is_cut_off: AtomicBool,
+    told: Told,
 }
 
 impl Members {
-    /// Joins, for `topics` and their numbers of partitions.
+    /// Joins, for `topics` and their numbers of partitions; those of `staying` are kept while brokers
+    /// are away.
     ///
     /// # Errors
     /// [`LogError::Config`], [`LogError::Io`] when no thread can be started.
     pub(crate) fn join(
         config: &KafkaConfig,
         topics: impl Iterator<Item = (String, usize)>,
+        staying: BTreeSet<String>,
         owned: watch::Sender<Owned>,
     ) -> Result<Self> {
+        let told = Told { owned, staying: Arc::new(staying) };
         let (single, several): (Vec<_>, Vec<_>) =
             topics.partition(|(_, partitions)| *partitions == 1);
         let single = single.into_iter().map(|(topic, _)| topic).collect();
         let mut members = Self {
             config: config.clone(),
-            single: Member::join(config, GROUP, single, owned.clone())?,
+            single: Member::join(config, GROUP, single, told.clone())?,
             several: BTreeMap::new(),
-            owned,
+            told,
         };
         for (topic, partitions) in several {
             members.subscribe(&topic, partitions)?;
@@ -108,7 +123,7 @@ impl Members {
             return Ok(());
         }
         let (group, topics) = (format!("{GROUP}.{topic}"), BTreeSet::from([topic.to_owned()]));
-        let member = Member::join(&self.config, &group, topics, self.owned.clone())?;
+        let member = Member::join(&self.config, &group, topics, self.told.clone())?;
         self.several.insert(topic.to_owned(), member);
         Ok(())
     }
@@ -136,7 +151,7 @@ impl Member {
         config: &KafkaConfig,
         group: &str,
         topics: BTreeSet<String>,
-        owned: watch::Sender<Owned>,
+        told: Told,
     ) -> Result<Self> {
         let more = [
             ("group.id", group),
@@ -148,7 +163,8 @@ impl Member {
             ("queued.max.messages.kbytes", "1"),
         ];
         let client = client_config(config, &more).map_err(|error| wrong_settings(&error))?;
-        let giving = Giving { given: Mutex::default(), owned };
+        let (given, is_cut_off) = Default::default();
+        let giving = Giving { given, is_cut_off, told };
         let consumer: BaseConsumer<Giving> =
             client.create_with_context(giving).map_err(|error| wrong_settings(&error))?;
         let (orders, received) = mpsc::channel();
@@ -211,11 +227,12 @@ impl Giving {
         if *given == former {
             return;
         }
-        self.owned.send_modify(|owned| {
+        let all = &self.told.owned;
+        all.send_modify(|owned| {
             let kept = owned.iter().filter(|at| !former.contains(at));
             *owned = Arc::new(kept.chain(given.iter()).cloned().collect());
         });
-        let owned = self.owned.borrow().len();
+        let owned = all.borrow().len();
         metrics::gauge!("thalweg_kafka_owned_partitions").set(owned as f64);
     }
 }
@@ -231,8 +248,15 @@ impl ClientContext for Giving {
 }
 
 impl ConsumerContext for Giving {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
+            Rebalance::Revoke(_) if consumer.assignment_lost() => {
+                tracing::info!(
+                    "no sign of life has reached brokers: others may work on partitions"
+                );
+                self.is_cut_off.store(true, Ordering::Relaxed);
+                self.change(|given| given.retain(|at| self.told.staying.contains(&*at.topic)));
+            }
             Rebalance::Revoke(list) => {
                 let lost = places(list);
                 if !lost.is_empty() {
@@ -251,6 +275,9 @@ impl ConsumerContext for Giving {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(list) = rebalance else { return };
         let more = places(list);
+        if self.is_cut_off.swap(false, Ordering::Relaxed) {
+            self.change(|given| *given = more.clone());
+        }
         if more.is_empty() {
             return;
         }

@@ -8,8 +8,9 @@
 use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use rdkafka::Message as _;
 use thalweg_log::{Offset, Ownership, Result, TopicPartition};
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     client::{OWN_GROUP, unavailable},
@@ -26,6 +27,7 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Messages that are looked at together, at most.
 const MAX_MESSAGES: usize = 1024;
+const MAX_BYTES: usize = 4 << 20;
 
 /// What is reported of here.
 pub(crate) struct Reporting {
@@ -44,6 +46,8 @@ pub(crate) struct Reporter {
     pub(crate) config: KafkaConfig,
     pub(crate) readers: Arc<Readers>,
     pub(crate) rejects: Rejects,
+    /// One look at a time.
+    pub(crate) looks: Arc<Semaphore>,
 }
 
 impl Reporting {
@@ -103,6 +107,7 @@ impl Reporter {
     /// Looks through what nobody has said to have reported, up to `until`.
     async fn look(&self, partition: &Arc<Partition>, until: Offset) {
         loop {
+            let _turn = self.looks.acquire().await;
             let (reporter, partition) = (self.clone(), Arc::clone(partition));
             let at = partition.at.clone();
             let look = spawn_blocking(move || reporter.look_once(&partition, until)).await;
@@ -121,10 +126,12 @@ impl Reporter {
         let start = partition.offsets().start;
         let committed = Groups::fetch(&self.config, OWN_GROUP, std::slice::from_ref(at))?;
         let from = committed.get(at).map_or(start, |committed| start.max(*committed));
-        let (mut messages, mut is_reported) = (vec![], true);
+        let (mut messages, mut bytes, mut is_reported) = (vec![], 0, true);
         self.readers.scan(at, from, until, |message| {
+            bytes += message.payload().map_or(0, <[u8]>::len);
             messages.push(Incoming::from(message));
-            if messages.len() >= MAX_MESSAGES {
+            if messages.len() >= MAX_MESSAGES || bytes >= MAX_BYTES {
+                bytes = 0;
                 is_reported &= self.report(partition, &mem::take(&mut messages));
             }
         })?;

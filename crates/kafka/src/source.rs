@@ -18,7 +18,11 @@
 pub(crate) mod config;
 pub(crate) mod rows;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow::array::RecordBatch;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
@@ -32,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::config::{Begin, Source};
 use crate::{
     client::{Consumer, consumer, unavailable, watermarks},
-    follower::Follower,
+    follower::{Follower, LOST_AFTER},
     groups::Groups,
     kafka_log::offset_at,
     meters,
@@ -61,6 +65,10 @@ pub struct KnownTopic {
     pub cluster: Option<String>,
     /// Where each of its partitions begins, as far as the table is concerned.
     pub begins: Vec<Offset>,
+    /// What was found of a topic that is not the one that the table was filled from: it is not read
+    /// any more, whatever it grows to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
 }
 
 /// A topic that others write, as a [`Log`] that refuses appends.
@@ -69,6 +77,8 @@ pub struct KnownTopic {
 pub struct SourceLog {
     source: Source,
     known: Option<KnownTopic>,
+    /// Partitions that end before what was read of them, and since when that is so.
+    short: Mutex<BTreeMap<u32, Instant>>,
     partitions: Vec<Arc<Partition>>,
     shared: Arc<Shared>,
     asking: Consumer,
@@ -77,8 +87,16 @@ pub struct SourceLog {
 
 struct Following {
     follower: Follower,
-    /// Whether the topic was found to be the known one, and is followed.
-    has_begun: bool,
+    /// Numbers of the partitions that are followed: those that were found to be the known ones.
+    begun: BTreeSet<u32>,
+}
+
+/// What brokers say of a partition.
+enum Looked {
+    /// Where it ends.
+    End(Offset),
+    /// That it ends before what was read of it, in words.
+    Short(String),
 }
 
 impl SourceLog {
@@ -117,7 +135,7 @@ impl SourceLog {
                     Reporting::alone(),
                     Handle::current(),
                 )?,
-                has_begun: false,
+                begun: BTreeSet::new(),
             })),
             shared: Arc::new(Shared {
                 owned: None,
@@ -129,13 +147,14 @@ impl SourceLog {
             }),
             source: source.clone(),
             known,
+            short: Mutex::default(),
             partitions,
         }))
     }
 
     /// Asks brokers about the topic: begins to follow it when it is the known one, notes what
     /// retention has removed, and shows the lag in metrics. Answers what is known from now on if that
-    /// is more than before: the log has to be opened anew for further partitions. Blocks for brokers.
+    /// is more than before: the log has to be opened anew with it. Blocks for brokers.
     ///
     /// # Errors
     /// Why the topic cannot be read, in words.
@@ -147,6 +166,9 @@ impl SourceLog {
 
     fn look_once(&self) -> Result<Option<KnownTopic>, String> {
         let topic = self.source.topic();
+        if let Some(found) = self.known.as_ref().and_then(|known| known.replaced.clone()) {
+            return Err(found);
+        }
         let metadata = self.asking.fetch_metadata(Some(topic), LOOK_TIMEOUT);
         let metadata = metadata.map_err(|error| format!("no broker answers: {error}"))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -156,12 +178,22 @@ impl SourceLog {
         };
         let cluster = self.asking.client().fetch_cluster_id(LOOK_TIMEOUT);
         self.expect_known(cluster.as_deref())?;
-        let ends = self.partitions.iter().map(|partition| self.look_at(partition));
-        let ends = ends.collect::<Result<Vec<Offset>, String>>()?;
-        self.follow();
-        for (partition, end) in self.partitions.iter().zip(ends) {
+        let (mut sound, mut fault) = (vec![], None);
+        for partition in &self.partitions {
+            match self.look_at(partition) {
+                Ok(Looked::End(end)) => sound.push((partition, end)),
+                Ok(Looked::Short(found)) => return self.note_short(partition, found),
+                Err(error) => fault = Some(error),
+            }
+        }
+        self.follow(sound.iter().map(|(partition, _)| *partition));
+        for (partition, end) in sound {
             let lag = end.saturating_sub(partition.followed());
             meters::source_lag(self.source.name(), partition.at.partition, lag);
+        }
+        // The others are read meanwhile.
+        if let Some(fault) = fault {
+            return Err(fault);
         }
         if found.len() <= self.partitions.len() {
             return Ok(None);
@@ -170,6 +202,7 @@ impl SourceLog {
             topic: topic.to_owned(),
             cluster,
             begins: vec![],
+            replaced: None,
         });
         // Partitions that are added later hold nothing that was written before the table began.
         let is_latest = self.source.kafka.from == Begin::Latest && known.begins.is_empty();
@@ -192,31 +225,50 @@ impl SourceLog {
         }
     }
 
-    /// Notes where a partition starts; answers where it ends.
-    fn look_at(&self, partition: &Partition) -> Result<Offset, String> {
+    /// Notes where a partition starts.
+    fn look_at(&self, partition: &Partition) -> Result<Looked, String> {
         let (start, end) = self.watermarks(&partition.at)?;
         let followed = partition.followed();
         if end < followed {
-            return Err(format!(
+            return Ok(Looked::Short(format!(
                 "{} ends at offset {end}, but was read to {followed}: it was made anew; give the \
                  source another name to read it from its beginning",
                 partition.at
-            ));
+            )));
         }
+        self.short.lock().remove(&partition.at.partition);
         partition.note_start(start);
-        Ok(end)
+        Ok(Looked::End(end))
+    }
+
+    /// Notes that a partition ends too early. A new leader may not know yet how far its log is valid;
+    /// after a while it is another topic.
+    fn note_short(
+        &self,
+        partition: &Partition,
+        found: String,
+    ) -> Result<Option<KnownTopic>, String> {
+        let number = partition.at.partition;
+        let since = *self.short.lock().entry(number).or_insert_with(Instant::now);
+        match &self.known {
+            Some(known) if since.elapsed() >= LOST_AFTER => {
+                Ok(Some(KnownTopic { replaced: Some(found), ..known.clone() }))
+            }
+            _ => Err(found),
+        }
     }
 
     fn watermarks(&self, at: &TopicPartition) -> Result<(Offset, Offset), String> {
         watermarks(&self.asking, at).map_err(|error| format!("{at}: {error}"))
     }
 
-    fn follow(&self) {
-        if let Some(following) = self.follower.lock().as_mut()
-            && !following.has_begun
-        {
-            following.follower.follow(self.partitions.clone());
-            following.has_begun = true;
+    fn follow<'p>(&self, sound: impl Iterator<Item = &'p Arc<Partition>>) {
+        if let Some(Following { follower, begun }) = self.follower.lock().as_mut() {
+            let new = sound.filter(|partition| begun.insert(partition.at.partition));
+            let new: Vec<Arc<Partition>> = new.cloned().collect();
+            if !new.is_empty() {
+                follower.follow(new);
+            }
         }
     }
 
@@ -325,7 +377,7 @@ mod tests {
 
     fn known(begins: &[Offset]) -> Option<KnownTopic> {
         let (topic, cluster) = ("payments".to_owned(), Some("a".to_owned()));
-        Some(KnownTopic { topic, cluster, begins: begins.to_vec() })
+        Some(KnownTopic { topic, cluster, begins: begins.to_vec(), replaced: None })
     }
 
     #[tokio::test]

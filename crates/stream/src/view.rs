@@ -258,9 +258,10 @@ impl View {
     pub(crate) fn note_ends(&mut self) -> Result<()> {
         for (at, cursor) in &self.cursors {
             let log = &self.made.log;
-            // Rows that are still on their way are not to find their windows closed.
+            // Rows that are still on their way are not to find their windows closed. Where another
+            // process has read further than this one has heard of, more may have come since.
             let is_at_end =
-                log.offsets(at.clone())?.end <= *cursor && !log.awaits_more(at.clone())?;
+                log.offsets(at.clone())?.end == *cursor && !log.awaits_more(at.clone())?;
             self.watermark.set_at_end(at, is_at_end);
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use thalweg_alert::ALERTS;
 use thalweg_event::schema::topic;
 use thalweg_ingest::{LOGS_PREFIX, LogRoutes};
 use thalweg_kafka::{KafkaConfig, KafkaLog, NodeName, SpoolConfig, Topic};
@@ -148,7 +149,8 @@ impl LogSettings {
             let configured = known.find(|topic| topic.name == name).cloned();
             let config = configured.unwrap_or_else(|| TopicConfig::new(name.as_str(), 1));
             // Views look there for what they have told before a crash.
-            Topic { config, schema, may_spool: name != LATE_EVENTS }
+            let (may_spool, stays_when_cut_off) = (name != LATE_EVENTS, name == ALERTS);
+            Topic { config, schema, may_spool, stays_when_cut_off }
         };
         let mut declared = vec![];
         for table in tables::all(log_topics.names.clone()) {

@@ -30,6 +30,7 @@ pub(crate) fn topics() -> Vec<Topic> {
         config: TopicConfig::new(name, partitions),
         schema,
         may_spool: true,
+        stays_when_cut_off: false,
     };
     vec![topic(topic::LOGS_ROUTINE, 2, log_schema()), topic(topic::REJECTED, 1, rejected_schema())]
 }

@@ -132,13 +132,7 @@ fn a_process_that_comes_and_goes_leaves_each_event_once_and_in_order() {
     let mut writers = of_survivor;
     writers.extend(of_other);
     println!("{} events were acknowledged", acknowledged(&writers));
-    eventually("one of both looks after the alerts", || {
-        [&survivor, &other]
-            .map(|server| metric(server, "thalweg_alert_attended"))
-            .iter()
-            .sum::<f64>()
-            == 1.0
-    });
+    eventually("one of both looks after the alerts", || attending([&survivor, &other]) == 1.0);
     for server in [&survivor, &other] {
         get(&format!("{}/readyz", server.http));
         each_event_is_there_once(server, &writers, rounds() * 100);
@@ -147,6 +141,34 @@ fn a_process_that_comes_and_goes_leaves_each_event_once_and_in_order() {
     each_writers_events_are_in_order(&cluster, &survivor);
     other.stop();
     survivor.stop();
+}
+
+/// How many processes look after the alerts.
+fn attending<'s>(servers: impl IntoIterator<Item = &'s Server>) -> f64 {
+    servers.into_iter().map(|server| metric(server, "thalweg_alert_attended")).sum()
+}
+
+#[test]
+fn somebody_looks_after_the_alerts_while_brokers_are_away() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = ["a", "b"].map(|node| start(&cluster, directory.path(), node));
+    let partitions = |node| metric(node, "thalweg_kafka_owned_partitions");
+    eventually("both work on partitions", || nodes.iter().all(|node| partitions(node) > 1.0));
+    eventually("one looks after the alerts", || attending(&nodes) == 1.0);
+    cluster.kill_all();
+    eventually("they know that they are cut off", || {
+        nodes.iter().map(partitions).sum::<f64>() == 1.0
+    });
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        assert_eq!(attending(&nodes), 1.0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    cluster.start_all().unwrap();
+    eventually("both work on partitions again", || nodes.iter().all(|node| partitions(node) > 1.0));
+    eventually("one still looks after the alerts", || attending(&nodes) == 1.0);
+    nodes.into_iter().for_each(Server::stop);
 }
 
 #[test]

@@ -176,3 +176,31 @@ fn sources_whose_brokers_are_away_keep_no_node_from_starting() {
     assert_eq!(server.sql("SELECT max(id) FROM payments"), ["109"]);
     server.stop();
 }
+
+#[test]
+fn a_topic_that_was_made_anew_is_not_mixed_with_the_former_one() {
+    let world = World::new();
+    world.client("make", &["payments", "1"]);
+    world.client("payments", &["payments", "0", "100"]);
+    let sources = world.sources(&[("payments", "payments", PAYMENT)]);
+    let settings = [&*sources, FLUSH];
+    let server = Server::start(world.data_dir(), &settings);
+    await_rows(&server, "SELECT count(*) FROM payments", &["100"]);
+
+    // Its offsets are fewer at first, and then more: those of other messages all the same.
+    world.client("remove", &["payments"]);
+    eventually("it is gone", || !world.client("topics", &[]).contains(&"payments".to_owned()));
+    world.client("make", &["payments", "1"]);
+    world.client("payments", &["payments", "1000", "10"]);
+    let known = world.data_dir().join("sources/payments.json");
+    eventually("it is found out", || {
+        std::fs::read_to_string(&known).unwrap().contains("it was made anew")
+    });
+    world.client("payments", &["payments", "1010", "200"]);
+    eventually("it is not read", || metric(&server, "thalweg_source_up") == 0.0);
+    server.stop();
+    let server = Server::start(world.data_dir(), &settings);
+    eventually("it is not read then", || metric(&server, "thalweg_source_up") == 0.0);
+    assert_eq!(server.sql("SELECT count(*), max(id) FROM payments"), ["100,99"]);
+    server.stop();
+}
