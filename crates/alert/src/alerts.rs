@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use thalweg_log::{Log, TopicPartition, lock_file};
+use thalweg_log::{HandOver, Log, TopicPartition, lock_file};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -79,6 +79,7 @@ impl Alerts {
             directory: directory.to_owned(),
             running: Arc::clone(&running),
             lock: None,
+            hand_over: HandOver::default(),
         };
         if !is_shared {
             attendant.begin()?;
@@ -157,6 +158,7 @@ struct Attendant {
     running: Arc<ArcSwapOption<Running>>,
     /// Held while alerts are at work, if others might be.
     lock: Option<File>,
+    hand_over: HandOver,
 }
 
 impl Attendant {
@@ -191,7 +193,7 @@ impl Attendant {
             fs::create_dir_all(&self.directory).map_err(io)?;
             self.lock = lock_file(&self.directory.join(LOCK_FILE)).map_err(io)?;
             if self.lock.is_none() {
-                tracing::debug!("another process has still the alerts' state");
+                self.hand_over.waits("alerts");
                 return Ok(());
             }
         }

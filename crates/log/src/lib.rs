@@ -62,7 +62,7 @@ mod writer;
 pub use config::{LogConfig, RetentionConfig, TopicConfig};
 pub use embedded::EmbeddedLog;
 pub use error::{LogError, Result};
-pub use ownership::{Owned, Ownership, lock_file};
+pub use ownership::{HandOver, Owned, Ownership, lock_file};
 pub use packed::{pack, unpack};
 pub use recovery::{Cut, Loss, RecoveryReport};
 pub use replace::replace_file;

@@ -1,6 +1,14 @@
 //! Which partitions this process works on, where several share a log.
 
-use std::{collections::BTreeSet, fs::File, future::pending, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    future::pending,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -60,6 +68,38 @@ impl Ownership {
                     pending().await
                 }
             }
+        }
+    }
+}
+
+/// How long a process may hold a lock whose owner it is no longer: it finishes what it is at.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A wait for a state that this process owns by now and another has still locked.
+#[derive(Debug, Default)]
+pub struct HandOver {
+    /// When it began, and when it was last known to go on.
+    waiting: Option<(Instant, Instant)>,
+    is_told: bool,
+}
+
+impl HandOver {
+    /// Notes that the state of `what` is still locked; warns, once, when that has been so for long.
+    pub fn waits(&mut self, what: &str) {
+        let now = Instant::now();
+        let since = match self.waiting {
+            Some((since, last)) if now - last < HAND_OVER_PATIENCE => since,
+            _ => now,
+        };
+        self.waiting = Some((since, now));
+        if now - since < HAND_OVER_PATIENCE {
+            self.is_told = false;
+            tracing::debug!("another process still has the state of {what}");
+        } else if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(
+                "another process does not let go of the state of {what}, which is this one's work by \
+                 now: nobody can do it until that process goes on or ends"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
-use thalweg_log::{Entry, Log, Offset, OffsetRange, TopicPartition};
+use thalweg_log::{Entry, HandOver, Log, Offset, OffsetRange, TopicPartition};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ impl Task {
     pub(crate) async fn run(self) {
         let name = &self.made.name;
         let (ownership, place) = (self.made.log.ownership(), self.place());
-        let mut retry = FIRST_RETRY;
+        let (mut retry, mut hand_over) = (FIRST_RETRY, HandOver::default());
         while self.stop.run_until_cancelled(ownership.until(&place, true)).await.is_some() {
             let began = Instant::now();
             let ended = self.attempt().await;
@@ -60,7 +60,7 @@ impl Task {
                     continue;
                 }
                 Err(StreamError::State(fjall::Error::Locked)) if self.is_shared() => {
-                    tracing::debug!(view = name, "another process has still the view's state");
+                    hand_over.waits(&format!("view {name}"));
                     self.stop.run_until_cancelled(tokio::time::sleep(LOCK_RETRY)).await;
                     continue;
                 }

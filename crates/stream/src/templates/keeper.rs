@@ -15,7 +15,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::StreamExt;
 use thalweg_event::schema::{column, dictionary_type};
-use thalweg_log::{Log, LogError, Offset, TopicPartition, lock_file};
+use thalweg_log::{HandOver, Log, LogError, Offset, TopicPartition, lock_file};
 use thalweg_template::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ impl Keeper {
     async fn turn(&mut self) -> File {
         let ownership = self.log.ownership();
         let mut kept_at = saved::kept_at(&self.directory);
+        let mut hand_over = HandOver::default();
         loop {
             let is_owned =
                 tokio::time::timeout(LOOK_EVERY, ownership.until(&place(), true)).await.is_ok();
@@ -77,7 +78,7 @@ impl Keeper {
             match taken {
                 Ok(Some(lock)) => return lock,
                 Ok(None) if !is_owned => continue,
-                Ok(None) => tracing::debug!("another process still mines templates"),
+                Ok(None) => hand_over.waits("templates"),
                 Err(error) => tracing::error!(%error, "what was learnt of templates"),
             }
             tokio::time::sleep(RETRY_DELAY).await;
