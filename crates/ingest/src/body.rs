@@ -20,6 +20,9 @@ use crate::{
 /// Decompressed at a time, so that limits are checked before much memory is used.
 const INFLATE_STEP_BYTES: usize = 64 << 10;
 
+/// Bodies that do not decompress to more are no burden, whatever their ratio.
+const SOON_INFLATED_BYTES: usize = 1 << 20;
+
 /// Most that a Snappy block can grow: its longest copy, of 64 bytes, takes 3.
 const SNAPPY_RATIO_MAX: usize = 64 / 3 + 1;
 
@@ -31,6 +34,8 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub(crate) struct BodyLimits {
     pub(crate) wire_bytes: usize,
     pub(crate) decompressed_bytes: usize,
+    /// How many times its size on the wire that may be, if it is more than [`SOON_INFLATED_BYTES`].
+    pub(crate) inflate_ratio: usize,
     pub(crate) timeout: Duration,
 }
 
@@ -157,18 +162,22 @@ impl Payload {
     ///
     /// # Errors
     /// [`IngestError::Unreadable`] when the stream cannot even begin.
-    pub(crate) fn inflate(self, limit_bytes: usize) -> Result<Inflating, IngestError> {
+    pub(crate) fn inflate(self, limits: BodyLimits) -> Result<Inflating, IngestError> {
         let Self { encoding, bytes, permit } = self;
+        let limit_bytes = limits.decompressed_bytes;
+        let grown = bytes.len().saturating_mul(limits.inflate_ratio).max(SOON_INFLATED_BYTES);
+        let ratio = (grown < limit_bytes).then_some(limits.inflate_ratio);
+        let limit_bytes = limit_bytes.min(grown);
         let packed: Box<dyn Read + Send> = match encoding {
             Encoding::Snappy => {
                 let length = snappy_length(&bytes, limit_bytes)?;
                 let packed = Some(Packed::Snappy(bytes, length));
                 let plain = Plain::Inflated(Vec::new());
-                return Ok(Inflating { packed, plain, permit, limit_bytes });
+                return Ok(Inflating { packed, plain, permit, limit_bytes, ratio });
             }
             Encoding::Identity => {
                 let plain = Plain::Received(bytes);
-                return Ok(Inflating { packed: None, plain, permit, limit_bytes });
+                return Ok(Inflating { packed: None, plain, permit, limit_bytes, ratio });
             }
             Encoding::Gzip => Box::new(MultiGzDecoder::new(bytes.reader())),
             Encoding::Zstd => {
@@ -183,7 +192,7 @@ impl Payload {
         };
         let plain = Plain::Inflated(Vec::new());
         let packed = Some(Packed::Stream(packed));
-        Ok(Inflating { packed, plain, permit, limit_bytes })
+        Ok(Inflating { packed, plain, permit, limit_bytes, ratio })
     }
 }
 
@@ -204,6 +213,8 @@ pub(crate) struct Inflating {
     plain: Plain,
     permit: Permit,
     limit_bytes: usize,
+    /// The ratio to the bytes on the wire that makes up the limit, if it is that.
+    ratio: Option<usize>,
 }
 
 /// What is left to decompress.
@@ -250,7 +261,7 @@ impl Inflating {
     ///
     /// # Errors
     /// [`IngestError::Unreadable`] when the stream is broken or cut short,
-    /// [`IngestError::TooLarge`], [`IngestError::Overloaded`].
+    /// [`IngestError::TooLarge`], [`IngestError::Bomb`], [`IngestError::Overloaded`].
     pub(crate) fn advance(&mut self, pause_bytes: usize) -> Result<bool, IngestError> {
         while self.plain.len() <= pause_bytes {
             let (Some(packed), Plain::Inflated(plain)) = (&mut self.packed, &mut self.plain) else {
@@ -278,7 +289,10 @@ impl Inflating {
             self.permit.take(step)?;
             if plain.len() > self.limit_bytes {
                 let (limit, stage) = (self.limit_bytes, "when decompressed");
-                return Err(IngestError::TooLarge { limit, stage });
+                return Err(match self.ratio {
+                    Some(ratio) => IngestError::Bomb { ratio },
+                    None => IngestError::TooLarge { limit, stage },
+                });
             }
             if step < INFLATE_STEP_BYTES {
                 self.packed = None;

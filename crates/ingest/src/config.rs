@@ -20,6 +20,9 @@ pub struct IngestConfig {
     pub body_limit_bytes: usize,
     /// Longest body after decompression; longer ones are answered 413.
     pub decompressed_limit_bytes: usize,
+    /// How many times its size on the wire a body of more than 1 MiB may have after decompression;
+    /// beyond it, it is taken for a decompression bomb and answered 413.
+    pub inflate_ratio: usize,
     /// Time a sender has for its whole body; then 408.
     pub body_timeout_secs: u64,
     /// How much may be in the works at once; beyond it senders are told to come back (429).
@@ -48,6 +51,7 @@ impl Default for IngestConfig {
         Self {
             body_limit_bytes: 16 << 20,
             decompressed_limit_bytes: 64 << 20,
+            inflate_ratio: 100,
             body_timeout_secs: 30,
             admission: AdmissionConfig::default(),
             duplicates: DuplicatesConfig::default(),
@@ -95,6 +99,7 @@ impl IngestConfig {
         let most = (MAX_INPUT_BYTES as u64).min(admission.large_share_bytes());
         let decompressed = self.decompressed_limit_bytes as u64;
         in_range("decompressed_limit_bytes", decompressed, 1..=most)?;
+        in_range("inflate_ratio", self.inflate_ratio as u64, 1..=1 << 20)?;
         in_range("body_limit_bytes", self.body_limit_bytes as u64, 1..=decompressed)?;
         in_range("body_timeout_secs", self.body_timeout_secs, 1..=3600)?;
         let client_limit = admission.client_limit_bytes;

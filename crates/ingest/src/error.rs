@@ -23,6 +23,15 @@ pub enum IngestError {
         /// Whether before or after decompression.
         stage: &'static str,
     },
+    /// The body grows to more than its size on the wire allows.
+    #[error(
+        "expected a body that decompresses to at most {ratio} times its size, found more; send it \
+         with less compression, or set ingest.inflate_ratio"
+    )]
+    Bomb {
+        /// The limit, in multiples of the size on the wire.
+        ratio: usize,
+    },
     /// The body did not arrive in time.
     #[error("expected the whole body within {} s, found it still incomplete", .0.as_secs())]
     TooSlow(Duration),
@@ -84,7 +93,7 @@ impl IngestError {
         use StatusCode as Http;
         match self {
             Self::Unreadable(_) => ("unreadable", Http::BAD_REQUEST, Code::InvalidArgument),
-            Self::TooLarge { .. } => {
+            Self::TooLarge { .. } | Self::Bomb { .. } => {
                 ("too_large", Http::PAYLOAD_TOO_LARGE, Code::ResourceExhausted)
             }
             Self::TooSlow(_) => ("too_slow", Http::REQUEST_TIMEOUT, Code::DeadlineExceeded),

@@ -194,6 +194,7 @@ impl Ingest {
             limits: BodyLimits {
                 wire_bytes: config.body_limit_bytes,
                 decompressed_bytes: config.decompressed_limit_bytes,
+                inflate_ratio: config.inflate_ratio,
                 timeout: Duration::from_secs(config.body_timeout_secs),
             },
             decoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, Into::into))),
@@ -300,7 +301,7 @@ impl Ingest {
         request: Request,
         payload: Payload,
     ) -> Result<Prepared, IngestError> {
-        let mut inflating = payload.inflate(self.limits.decompressed_bytes)?;
+        let mut inflating = payload.inflate(self.limits)?;
         if inflating.advance(SMALL_BODY_BYTES)? {
             return self.decode(request, inflating);
         }

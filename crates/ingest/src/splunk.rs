@@ -195,12 +195,13 @@ async fn acks(
         Ok(None) => return say(Code::ChannelMissing, json!({})),
         Err(error) => return refuse(&error),
     };
-    let limits = BodyLimits { wire_bytes: ACK_QUERY_LIMIT_BYTES, ..hec.ingest.limits() };
+    let (wire_bytes, decompressed_bytes) = (ACK_QUERY_LIMIT_BYTES, ACK_QUERY_LIMIT_BYTES);
+    let limits = BodyLimits { wire_bytes, decompressed_bytes, ..hec.ingest.limits() };
     let question = async {
         let encoding = Encoding::of(parts.headers.get(CONTENT_ENCODING))?;
         let (admission, sender) = (hec.ingest.admission(), Sender::of(&parts.extensions)?);
         let payload = body::receive(&mut body, encoding, admission, &sender, limits).await?;
-        let mut inflating = payload.inflate(ACK_QUERY_LIMIT_BYTES)?;
+        let mut inflating = payload.inflate(limits)?;
         inflating.advance(usize::MAX)?;
         let (bytes, _permit) = inflating.finish();
         serde_json::from_slice::<Question>(&bytes).map_err(|error| {
@@ -303,12 +304,15 @@ fn refuse(error: &IngestError) -> Response {
             LogError::StorageFull(_) | LogError::Unavailable { .. } | LogError::Overloaded { .. },
         ) => Code::Busy,
         IngestError::Log(_) | IngestError::NoGate(_) | IngestError::Internal => Code::InternalError,
-        IngestError::Unreadable(_) | IngestError::TooLarge { .. } | IngestError::Unsupported(_) => {
-            Code::InvalidDataFormat
-        }
+        IngestError::Unreadable(_)
+        | IngestError::TooLarge { .. }
+        | IngestError::Bomb { .. }
+        | IngestError::Unsupported(_) => Code::InvalidDataFormat,
     };
     let status = match error {
-        IngestError::TooLarge { .. } | IngestError::Unsupported(_) => error.http_status(),
+        IngestError::TooLarge { .. } | IngestError::Bomb { .. } | IngestError::Unsupported(_) => {
+            error.http_status()
+        }
         _ => code.parts().0,
     };
     edge::refuse_as(status, error, say(code, json!({"detail": error.to_string()})))

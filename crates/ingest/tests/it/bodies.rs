@@ -154,6 +154,26 @@ async fn a_decompression_bomb_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_body_that_grows_beyond_reason_is_refused_early() {
+    let log = MemoryLog::new();
+    let server = Server::start(log.clone()).await;
+    let line = nameless(&"x".repeat(10_000)) + "\n";
+    // 1 MiB is no burden, whatever it was.
+    let small = line.repeat(100);
+    let (packed, small) = (zstd(small.as_bytes()), small.len());
+    assert!(packed.len() * 1000 < small && small < 1 << 20);
+    post_encoded(&server, "zstd", packed).await.assert_accepted(100);
+
+    let large = line.repeat(2000);
+    for (encoding, bytes) in [("gzip", gzip(large.as_bytes())), ("zstd", zstd(large.as_bytes()))] {
+        let answer = post_encoded(&server, encoding, bytes).await;
+        assert_eq!(answer.status, 413, "{encoding}: {answer:?}");
+        assert!(answer.error().contains("at most 100 times its size"), "{answer:?}");
+    }
+    assert_eq!(log.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn a_zstd_stream_may_not_ask_for_a_huge_window() {
     let server = Server::start(MemoryLog::new()).await;
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
