@@ -45,14 +45,14 @@ impl<T: Clone + Default + Serialize + DeserializeOwned> Kept<T> {
 
     /// The file holds either the old or the new value, whenever the machine stops.
     pub(crate) fn change<A>(&self, change: impl FnOnce(&mut T) -> A) -> anyhow::Result<A> {
-        let mut value = self.value.lock();
+        // It also keeps the threads of this process apart.
         let _lock = self.lock()?;
         let mut changed = read(&self.path)?;
         let answer = change(&mut changed);
         let json = serde_json::to_vec_pretty(&changed)?;
         replace_file(&self.path, &json)
             .with_context(|| format!("writing {}", self.path.display()))?;
-        *value = changed;
+        *self.value.lock() = changed;
         Ok(answer)
     }
 
