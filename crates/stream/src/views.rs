@@ -3,7 +3,7 @@
 mod replay;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -288,11 +288,11 @@ impl Views {
         Ok((running, Arc::new(table)))
     }
 
-    /// Ends a view in this process; its state is left to others. Answers where that is.
+    /// Ends a view in this process; its state is left to others.
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn end(&self, name: &str) -> Result<PathBuf> {
+    pub async fn end(&self, name: &str) -> Result<()> {
         let (running, beside) = {
             let mut known = self.known.lock();
             known.refuse_if_read(name)?;
@@ -305,7 +305,7 @@ impl Views {
         for version in [Some(running), beside].into_iter().flatten() {
             version.end().await;
         }
-        Ok(self.config.directory.join(name))
+        Ok(())
     }
 
     /// Topics of the views there are, of all their versions.

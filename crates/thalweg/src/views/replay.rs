@@ -196,7 +196,7 @@ impl NodeViews {
         let (log, group) = (self.log.clone(), thalweg_stream::consumer_group(former.name()));
         blocking(move || log.forget_group(&group)).await??;
         sleep(GRACE).await;
-        self.remove_table(former).await
+        self.remove_version(former).await
     }
 
     /// Removes the version beside the one that answers, if there is one.
@@ -205,7 +205,7 @@ impl NodeViews {
         let table = self.waiting.lock().get_mut(name).and_then(|waiting| waiting.beside.take());
         if let Some(table) = table {
             table.shutdown().await;
-            if let Err(error) = self.remove_table(&table).await {
+            if let Err(error) = self.remove_version(&table).await {
                 tracing::warn!(view = name, "a version that was given up is left: {error:#}");
             }
         }
