@@ -27,6 +27,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// A view and where it lives.
+#[derive(Clone)]
 pub(crate) struct Task {
     pub(crate) made: Made,
     pub(crate) config: StreamConfig,

@@ -103,7 +103,8 @@ impl LogSettings {
             }
         }
         names.extend(former.keys().cloned());
-        let former = former.into_iter().map(|(name, count)| TopicConfig::new(name, count)).collect();
+        let former =
+            former.into_iter().map(|(name, count)| TopicConfig::new(name, count)).collect();
         Ok(LogTopics { names, former })
     }
 

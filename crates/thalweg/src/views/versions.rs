@@ -58,7 +58,8 @@ impl Versions {
 
     /// Notes that the pending replay answers from now on.
     pub(crate) fn switch(&self, view: &str) -> anyhow::Result<()> {
-        self.of_view(view, |version| version.current = version.pending.take())
+        // A first attempt may have been noted, and failed all the same.
+        self.of_view(view, |version| version.current = version.pending.take().or(version.current))
     }
 
     /// Notes that the pending replay is not to answer.
