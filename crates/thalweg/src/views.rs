@@ -5,6 +5,7 @@ mod history;
 mod holdings;
 mod kept;
 mod replay;
+mod retired;
 mod versions;
 
 use std::{
@@ -29,7 +30,7 @@ pub(crate) use self::created::created_names;
 pub(crate) use self::replay::{Refused, Stage};
 use self::{
     created::CreatedViews, history::LakeHistories, holdings::Holdings, replay::Waiting,
-    versions::Versions,
+    retired::Retired, versions::Versions,
 };
 use crate::config::Config;
 
@@ -57,6 +58,8 @@ pub(crate) struct NodeViews {
     versions: Versions,
     /// Replays of this run, by view.
     waiting: parking_lot::Mutex<BTreeMap<String, Waiting>>,
+    /// Versions that replays have replaced.
+    retired: Retired,
     /// Tables of closed windows, by view. Held while a view comes or goes.
     tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
     /// Follows what other processes create and drop, if there are any.
@@ -102,6 +105,7 @@ impl NodeViews {
             created: CreatedViews::open(&directory)?,
             versions: Versions::open(&directory)?,
             waiting: parking_lot::Mutex::default(),
+            retired: Retired::default(),
             tables: Mutex::default(),
             following: parking_lot::Mutex::default(),
         });
@@ -151,6 +155,7 @@ impl NodeViews {
         // Ends who waits for replays first: they may hold the tables.
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let beside: Vec<_> = waiting.into_values().filter_map(Waiting::into_table).collect();
+        self.retired.stop();
         // A view waits for the log to take its rows; without, it goes on as after a crash.
         let shutdown = tokio::time::timeout(STOP_TIMEOUT, self.views.shutdown());
         if shutdown.await.is_err() {
@@ -234,6 +239,7 @@ impl NodeViews {
         if self.log.ownership().is_shared() {
             sleep(LEAVE_PATIENCE).await;
         }
+        self.retired.hurry(name).await;
         let (holdings, view) = (self.holdings.clone(), name.to_owned());
         blocking(move || holdings.remove_view(&view)).await?
     }

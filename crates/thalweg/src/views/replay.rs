@@ -13,10 +13,8 @@ use thalweg_stream::{Progress, Replay, StreamError};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{NodeViews, blocking};
+use super::NodeViews;
 
-/// How long the files of a version stay after it was replaced, for queries that read them.
-const GRACE: Duration = Duration::from_secs(60);
 /// Longest that a new version may take to come as far as the one that was stopped for it: for so long,
 /// no other view can be created or dropped.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(20);
@@ -166,7 +164,7 @@ impl NodeViews {
 
     /// Lets the new version answer once it has caught up.
     async fn finish(&self, name: &str, shown: NamedTable) -> anyhow::Result<()> {
-        let former = loop {
+        loop {
             self.views.caught_up(name).await?;
             let mut tables = self.tables.lock().await;
             if let Err(error) = self.hand_over(name).await? {
@@ -180,16 +178,12 @@ impl NodeViews {
             let table = self.waiting.lock().get_mut(name).and_then(|w| w.beside.take());
             let table = table.context("the new version has a table")?;
             self.histories.add(name, table.clone());
-            break tables.insert(name.to_owned(), table);
-        };
-        tracing::info!(view = name, "the replayed version answers");
-        if let Some(former) = former
-            && let Err(error) = self.retire(&former).await
-        {
-            let path = former.path().display();
-            tracing::warn!(%path, "a former version is left until the next start: {error:#}");
+            if let Some(former) = tables.insert(name.to_owned(), table) {
+                self.retired.add(name, former, self.holdings.clone());
+            }
+            tracing::info!(view = name, "the replayed version answers");
+            return Ok(());
         }
-        Ok(())
     }
 
     /// Stops the version that answers for the new one, and notes that; answers why that was in vain, if
@@ -205,16 +199,6 @@ impl NodeViews {
             self.views.take_back(name);
         }
         Ok(noted)
-    }
-
-    /// Removes a version that no new query reads.
-    async fn retire(&self, former: &LakeTable) -> anyhow::Result<()> {
-        former.shutdown().await;
-        // The log need not keep anything for it any more.
-        let (log, group) = (self.log.clone(), thalweg_stream::consumer_group(former.name()));
-        blocking(move || log.forget_group(&group)).await??;
-        sleep(GRACE).await;
-        self.remove_version(former).await
     }
 
     /// Removes the version beside the one that answers, if there is one.

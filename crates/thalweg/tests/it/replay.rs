@@ -140,6 +140,33 @@ fn a_replayed_view_equals_batch_sql_and_what_cannot_be_replayed_is_refused() {
     assert_eq!(versions(data.path()), Vec::<String>::new());
 }
 
+#[test]
+fn a_view_that_is_replaced_soon_after_replays_has_nothing_of_before() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    create(&server, "per_ten", PER_TEN);
+    let (from, until) = ("2026-01-05T10:00:00Z", "2026-01-05T10:30:00Z");
+    send(&server, &[(from, "a"), (until, "b"), ("2026-01-05T10:40:00Z", "b")]);
+    let closed = "SELECT events FROM per_ten WHERE is_final ORDER BY window_start";
+    eventually(&server, closed, &["1", "1"]);
+    for _ in 0..2 {
+        assert_eq!(replay(&server, "per_ten", from).0, 202);
+        has_ended(&server, "per_ten");
+    }
+    let replace = format!(
+        "CREATE OR REPLACE VIEW per_ten WITH (lateness_secs = 60, backfill = true) AS {PER_TEN}"
+    );
+    let (status, text) = say(&server, &replace);
+    assert_eq!(status, 200, "{text}");
+    eventually(&server, closed, &["1", "1"]);
+    equals_batch(&server, from);
+    let left = versions(data.path());
+    let is_replay = |path: &String| path.rsplit('/').next().is_some_and(|name| name.contains('-'));
+    assert!(left.len() == 3 && !left.iter().any(is_replay), "{left:?}");
+    assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
+    assert_eq!(versions(data.path()), Vec::<String>::new());
+}
+
 /// Where versions of the view are: in the log, in the lake and among the states of views.
 fn versions(data: &Path) -> Vec<String> {
     let list = |directory: &str| {
