@@ -140,9 +140,14 @@ impl NodeViews {
         let tables = self.tables.lock().await;
         for name in tables.keys() {
             let Ok(query) = self.views.query(name) else { continue };
-            if let Some(pending) = self.versions.of(name, &query).pending
-                && let Err(error) = self.begin_beside(name, pending).await
-            {
+            let Some(pending) = self.versions.of(name, &query).pending else { continue };
+            if self.log.ownership().is_shared() {
+                tracing::warn!(
+                    view = name,
+                    "its replay waits for a start without log.kafka.shared: processes that share \
+                     partitions cannot replay views"
+                );
+            } else if let Err(error) = self.begin_beside(name, pending).await {
                 tracing::error!(view = name, "the replay was given up: {error:#}");
                 self.give_up(name).await;
             }
