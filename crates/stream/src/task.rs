@@ -139,7 +139,7 @@ impl Task {
         let mut cursors = BTreeMap::new();
         for (source, stream) in made.plan.streams.iter().enumerate() {
             let columns = made.plan.columns(source);
-            let history = self.histories.open(&stream.name, &columns).await?;
+            let history = self.histories.open(&stream.name, &columns, made.since).await?;
             cursors.extend(history.cursors);
             histories.push(history.rows);
         }

@@ -370,7 +370,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Histories for NoHistory {
-        async fn open(&self, stream: &str, _: &[String]) -> Result<History> {
+        async fn open(&self, stream: &str, _: &[String], _: Option<i64>) -> Result<History> {
             Err(StreamError::History { stream: stream.into(), reason: "there is none".into() })
         }
     }
@@ -380,7 +380,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Histories for EndlessHistory {
-        async fn open(&self, _: &str, _: &[String]) -> Result<History> {
+        async fn open(&self, _: &str, _: &[String], _: Option<i64>) -> Result<History> {
             Ok(History { rows: Box::pin(futures::stream::pending()), cursors: BTreeMap::new() })
         }
     }
