@@ -100,7 +100,6 @@ impl Task {
     }
 
     async fn attempt(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.directory).map_err(fjall::Error::Io)?;
         let store = Arc::new(Store::open(&self.directory, &self.made.name)?);
         if self.is_shared() {
             // Only now, with its state in hand, has the process before delivered its last rows.
