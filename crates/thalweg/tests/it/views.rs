@@ -232,7 +232,7 @@ fn a_view_begins_anew_where_a_table_of_its_name_was_left() {
     let all = walk(&data.path().join("lake")).into_iter();
     let table = all.min_by_key(|path| (!path.contains("view.per_ten."), path.len())).unwrap();
     let copy = |from: &str, to: &str| Command::new("cp").args(["-r", from, to]).status().unwrap();
-    let kept = format!("{table}.kept");
+    let kept = data.path().join("kept").display().to_string();
     // As after a kill amid the statement.
     assert!(copy(&table, &kept).success());
     assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
