@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as QueryResult};
+use datafusion::common::{DataFusionError, Result as QueryResult, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, ident, lit};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_plan::empty::EmptyExec;
@@ -86,7 +86,8 @@ impl TableProvider for LakeTable {
 
 impl LakeTable {
     /// The rows of `columns` that are committed, in any order, and the offsets behind them: what
-    /// the topics have from there on is not among the rows.
+    /// the topics have from there on is not among the rows. Files whose rows are all older than
+    /// `since_micros`, since the Unix epoch, are left out.
     ///
     /// # Errors
     /// A column is missing, or the files cannot be read.
@@ -94,22 +95,36 @@ impl LakeTable {
         &self,
         session: &SessionContext,
         columns: &[String],
+        since_micros: Option<i64>,
     ) -> QueryResult<(BTreeMap<TopicPartition, Offset>, SendableRecordBatchStream)> {
         let (table, state) = (&self.table, session.state());
         let snapshot = table.snapshots.current();
         let columns = columns.iter().map(|name| table.schema.index_of(name));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let schema = Arc::new(table.schema.project(&columns)?);
+        let filters: Vec<Expr> = since_micros
+            .map(|since| is_since(&table.spec.time_column, since))
+            .into_iter()
+            .collect();
         let plan = match &snapshot.foreign {
             Some(foreign) => {
-                Some(scan_foreign(foreign.as_ref(), &state, &schema, &[], None).await?)
+                Some(scan_foreign(foreign.as_ref(), &state, &schema, &filters, None).await?)
             }
-            None => scan_files(table, &state, &snapshot, snapshot.files.clone(), &columns, None)?,
+            None => {
+                let predicate = scan::predicate(&state, &table.schema, &filters)?;
+                let files = scan::prune(predicate.as_deref(), &table.schema, &snapshot.files)?;
+                scan_files(table, &state, &snapshot, files, &columns, None)?
+            }
         };
         let plan = plan.unwrap_or_else(|| Arc::new(EmptyExec::new(schema)));
         let rows = execute_stream(plan, session.task_ctx())?;
         Ok((snapshot.offsets.clone(), rows))
     }
+}
+
+fn is_since(time_column: &str, micros: i64) -> Expr {
+    let time = ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()));
+    ident(time_column).gt_eq(lit(time))
 }
 
 /// A scan of files, if there are any.

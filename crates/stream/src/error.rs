@@ -34,6 +34,11 @@ pub enum StreamError {
     /// Another version of the view is being made already.
     #[error("view `{0}` is being replayed already; wait until that has ended")]
     Replaying(String),
+    /// A version of the view that is to replace another has not come as far as that one in time.
+    #[error(
+        "the replay of view `{0}` has not come as far as the version that answers, which goes on"
+    )]
+    Behind(String),
     /// A row could not be computed.
     #[error(transparent)]
     Compute(#[from] DataFusionError),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::{fs, io};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 use serde::{Deserialize, Serialize};
-use thalweg_log::{Offset, TopicPartition, pack, unpack};
+use thalweg_log::{Offset, TopicPartition, lock_file, pack, unpack};
 
 use crate::bound::Side;
 use crate::error::{Result, StreamError};
@@ -24,6 +25,11 @@ const CACHE_BYTES: u64 = 1 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 /// Disk space for the journal, the least that fjall allows.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// Files of `fjall`, in the order in which it makes a database: keyspaces are put into it afterwards.
+const LOCK: &str = "lock";
+const KEYSPACES: &str = "keyspaces";
+const FIRST_JOURNAL: &str = "0.jnl";
+const MADE: &str = "version";
 /// Format of what is stored; another number is another program's.
 const FORMAT: u32 = 1;
 
@@ -186,8 +192,36 @@ impl BufferedKey {
     }
 }
 
+/// Removes what a crash has left of a database that was being made, which `fjall` neither opens nor
+/// makes anew.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    let is_made = || {
+        let keyspaces = fs::read_dir(directory.join(KEYSPACES));
+        keyspaces.is_ok_and(|mut all| all.next().is_some())
+            || fs::metadata(directory.join(MADE)).is_ok_and(|made| made.len() > 0)
+    };
+    if is_made() {
+        return Ok(());
+    }
+    // Another process may be making it.
+    let Some(_lock) = lock_file(&directory.join(LOCK))? else { return Ok(()) };
+    if is_made() {
+        return Ok(());
+    }
+    for file in [FIRST_JOURNAL, MADE] {
+        match fs::remove_file(directory.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Store {
+    /// Opens the state in `directory`, and makes it if there is none.
     pub(crate) fn open(directory: &Path, view: &str) -> Result<Self> {
+        fs::create_dir_all(directory).map_err(fjall::Error::Io)?;
+        remove_unfinished(directory).map_err(fjall::Error::Io)?;
         let database = Database::builder(directory)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
@@ -363,6 +397,24 @@ fn outbox_key(kind: u8, n: usize) -> [u8; 9] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_that_a_crash_left_half_made_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Store::open(directory.path(), "v").unwrap();
+        for half_made in [vec![FIRST_JOURNAL], vec![FIRST_JOURNAL, MADE]] {
+            fs::create_dir(directory.path().join(KEYSPACES)).unwrap();
+            for file in half_made {
+                fs::write(directory.path().join(file), "").unwrap();
+            }
+            let reached = Reached { watermark: 5, newest: vec![], history: 0 };
+            let checkpoint = Checkpoint::new(&BTreeMap::new(), reached, 0, None);
+            open().write(Some(&checkpoint), Changes::default(), &[], &[]).unwrap();
+            assert_eq!(open().checkpoint().unwrap(), Some(checkpoint));
+            fs::remove_dir_all(directory.path()).unwrap();
+            fs::create_dir(directory.path()).unwrap();
+        }
+    }
 
     #[test]
     fn keys_sort_as_windows_do() {

@@ -27,6 +27,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// A view and where it lives.
+#[derive(Clone)]
 pub(crate) struct Task {
     pub(crate) made: Made,
     pub(crate) config: StreamConfig,
@@ -99,7 +100,6 @@ impl Task {
     }
 
     async fn attempt(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.directory).map_err(fjall::Error::Io)?;
         let store = Arc::new(Store::open(&self.directory, &self.made.name)?);
         if self.is_shared() {
             // Only now, with its state in hand, has the process before delivered its last rows.
@@ -138,7 +138,7 @@ impl Task {
         let mut cursors = BTreeMap::new();
         for (source, stream) in made.plan.streams.iter().enumerate() {
             let columns = made.plan.columns(source);
-            let history = self.histories.open(&stream.name, &columns).await?;
+            let history = self.histories.open(&stream.name, &columns, made.since).await?;
             cursors.extend(history.cursors);
             histories.push(history.rows);
         }

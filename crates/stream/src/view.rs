@@ -113,11 +113,15 @@ impl View {
         let Some(checkpoint) = store.checkpoint()? else {
             return Ok(None);
         };
-        let (mut cursors, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
-        for (at, range) in ranges(made.log.as_ref(), &made.plan.topics())? {
-            // A partition that the streams have got since is read from its beginning.
-            cursors.entry(at).or_insert(range.start);
-        }
+        let (read, sequence) = (checkpoint.cursors(), checkpoint.next_sequence);
+        let ranges = ranges(made.log.as_ref(), &made.plan.topics())?.into_iter();
+        // A partition that the streams have got since is read from its beginning; one that they have
+        // no more, not at all.
+        let cursors = ranges.map(|(at, range)| {
+            let cursor = read.get(&at).copied().unwrap_or(range.start);
+            (at, cursor)
+        });
+        let cursors = cursors.collect();
         let mut view = Self::new(made, store, config, cursors, sequence, now)?;
         view.watermark.resume(&checkpoint.reached);
         if checkpoint.outbox.is_some() {

@@ -3,7 +3,7 @@
 mod replay;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,7 +24,6 @@ use crate::error::{Result, StreamError};
 use crate::functions;
 use crate::history::Histories;
 use crate::plan::{Plan, WINDOW_START};
-use crate::standing::Standing;
 use crate::stream::{Stream, Streams};
 use crate::table::ViewTable;
 use crate::task::{Task, ends};
@@ -55,15 +54,9 @@ struct Known {
 /// A version of a view.
 struct Running {
     config: ViewConfig,
-    topic: String,
-    plan: Arc<Plan>,
-    /// Its state.
-    directory: PathBuf,
-    standing: Arc<Standing>,
-    is_beside: Arc<AtomicBool>,
-    stop: CancellationToken,
+    task: Task,
     /// None once it has ended.
-    task: Option<JoinHandle<()>>,
+    running: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -71,17 +64,17 @@ impl Running {
     fn stream(&self) -> Stream {
         Stream {
             name: self.config.name.to_string(),
-            topics: vec![self.topic.clone()],
-            schema: Arc::clone(&self.plan.output),
+            topics: vec![self.task.made.topic.clone()],
+            schema: Arc::clone(&self.task.made.plan.output),
             time_column: WINDOW_START.into(),
         }
     }
 
     /// Makes a last checkpoint, and ends.
     async fn end(mut self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.take()
-            && task.await.is_err()
+        self.task.stop.cancel();
+        if let Some(running) = self.running.take()
+            && running.await.is_err()
         {
             tracing::error!(view = %self.config.name, "a view's task has failed");
         }
@@ -92,7 +85,8 @@ impl Known {
     /// # Errors
     /// [`StreamError::InUse`] when another view reads `name`.
     fn refuse_if_read(&self, name: &str) -> Result<()> {
-        let reads = |running: &Running| running.plan.streams.iter().any(|read| read.name == name);
+        let reads =
+            |running: &Running| running.task.made.plan.streams.iter().any(|read| read.name == name);
         match self.running.iter().find(|(_, running)| reads(running)) {
             None => Ok(()),
             Some((reader, _)) => {
@@ -259,40 +253,36 @@ impl Views {
         let Planned { config, plan, replay, .. } = planned;
         let name = config.name.to_string();
         let published: Arc<ArcSwapOption<Published>> = Arc::default();
-        let standing: Arc<Standing> = Arc::default();
-        let is_beside = Arc::new(AtomicBool::new(is_beside));
         let directory = self.config.directory.join(&name).join(&version);
-        let stop = CancellationToken::new();
         let backfill = config.options.backfill || replay.is_some();
         let task = Task {
             made: Made {
                 name,
-                topic: topic.clone(),
+                topic,
                 plan: Arc::clone(&plan),
                 options: ViewOptions { backfill, ..config.options.clone() },
                 log: Arc::clone(&self.log),
                 since: replay.map(|replay| replay.since_micros),
-                is_beside: Arc::clone(&is_beside),
+                is_beside: Arc::new(AtomicBool::new(is_beside)),
             },
             config: self.config.clone(),
-            directory: directory.clone(),
+            directory,
             stated_at: ends(self.log.as_ref(), &plan.topics())?,
             histories: Arc::clone(&self.histories),
             published: Arc::clone(&published),
-            standing: Arc::clone(&standing),
-            stop: stop.clone(),
+            standing: Arc::default(),
+            stop: CancellationToken::new(),
         };
-        let task = Some(self.runtime().spawn(task.run()));
-        let table = ViewTable::new(closed, Arc::clone(&plan), config.options.emit, published);
-        let running = Running { config, topic, plan, directory, standing, is_beside, stop, task };
-        Ok((running, Arc::new(table)))
+        let table = ViewTable::new(closed, plan, config.options.emit, published);
+        let running = Some(self.runtime().spawn(task.clone().run()));
+        Ok((Running { config, task, running }, Arc::new(table)))
     }
 
-    /// Ends a view in this process; its state is left to others. Answers where that is.
+    /// Ends a view in this process; its state is left to others.
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn end(&self, name: &str) -> Result<PathBuf> {
+    pub async fn end(&self, name: &str) -> Result<()> {
         let (running, beside) = {
             let mut known = self.known.lock();
             known.refuse_if_read(name)?;
@@ -305,14 +295,14 @@ impl Views {
         for version in [Some(running), beside].into_iter().flatten() {
             version.end().await;
         }
-        Ok(self.config.directory.join(name))
+        Ok(())
     }
 
     /// Topics of the views there are, of all their versions.
     pub fn topics(&self) -> Vec<String> {
         let known = self.known.lock();
         let versions = known.running.values().chain(known.beside.values());
-        versions.map(|version| version.topic.clone()).collect()
+        versions.map(|version| version.task.made.topic.clone()).collect()
     }
 
     /// Makes a last checkpoint of each view, and ends.
@@ -320,7 +310,7 @@ impl Views {
         let Known { running, beside, .. } = std::mem::take(&mut *self.known.lock());
         let versions: Vec<Running> = running.into_values().chain(beside.into_values()).collect();
         for version in &versions {
-            version.stop.cancel();
+            version.task.stop.cancel();
         }
         for version in versions {
             version.end().await;
@@ -364,55 +354,128 @@ fn remove_state(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_log::{EmbeddedLog, LogConfig, TopicConfig};
+    use std::time::Duration;
+
+    use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, new_null_array};
+    use arrow::datatypes::Schema;
+    use thalweg_log::{EmbeddedLog, LogConfig, Offset, TopicConfig, TopicPartition};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::history::History;
+    use crate::standing::Position;
     use crate::{LATE_EVENTS, ViewOptions};
 
     struct NoHistory;
 
     #[async_trait::async_trait]
     impl Histories for NoHistory {
-        async fn open(&self, stream: &str, _: &[String]) -> Result<History> {
+        async fn open(&self, stream: &str, _: &[String], _: Option<i64>) -> Result<History> {
             Err(StreamError::History { stream: stream.into(), reason: "there is none".into() })
         }
+    }
+
+    /// History that never ends.
+    struct EndlessHistory;
+
+    #[async_trait::async_trait]
+    impl Histories for EndlessHistory {
+        async fn open(&self, _: &str, _: &[String], _: Option<i64>) -> Result<History> {
+            Ok(History { rows: Box::pin(futures::stream::pending()), cursors: BTreeMap::new() })
+        }
+    }
+
+    const PER_SERVICE: &str = "SELECT service, count(*) AS n FROM logs \
+        GROUP BY tumble(INTERVAL '1 second'), service";
+
+    fn config(name: &str, query: &str) -> ViewConfig {
+        ViewConfig {
+            name: name.to_owned().try_into().unwrap(),
+            query: query.into(),
+            options: ViewOptions::default(),
+        }
+    }
+
+    /// Views over a log that has `topics` too.
+    fn views_with(
+        directory: &Path,
+        topics: &[String],
+        histories: Arc<dyn Histories>,
+    ) -> (Views, Arc<EmbeddedLog>) {
+        let topics =
+            topics.iter().cloned().chain([LATE_EVENTS.into()]).chain(Stream::logs().topics);
+        let log = LogConfig {
+            directory: directory.join("log"),
+            topics: topics.map(|topic| TopicConfig::new(topic, 1)).collect(),
+            ..LogConfig::default()
+        };
+        let log = Arc::new(EmbeddedLog::open(log).unwrap().0);
+        let stream = StreamConfig { directory: directory.join("views"), ..StreamConfig::default() };
+        let (context, logs) = (SessionContext::new(), vec![Stream::logs()]);
+        (Views::new(stream, context, logs, histories, log.clone()).unwrap(), log)
+    }
+
+    fn closed(planned: &Planned) -> Arc<dyn TableProvider> {
+        Arc::new(EmptyTable::new(Arc::clone(planned.schema())))
+    }
+
+    fn topic(config: &ViewConfig) -> String {
+        format!("view.{}.{:08x}", config.name, xxh3_64(config.query.trim().as_bytes()) as u32)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_view_goes_on_when_the_version_that_is_to_replace_it_cannot() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config("v", PER_SERVICE);
+        let topics = [topic(&config), topic(&config) + "-1"];
+        let (views, log) = views_with(directory.path(), &topics, Arc::new(EndlessHistory));
+        let planned = views.plan(config, None).await.unwrap();
+        let table = closed(&planned);
+        views.start(planned, table).unwrap();
+        let standing = views.known.lock().running["v"].task.standing.clone();
+        let at = || TopicPartition::new(Stream::logs().topics[0].as_str(), 0);
+        let has_read = async |offset: Offset| {
+            let reads = |position: Position| position.cursors.get(&at()) >= Some(&offset);
+            while !standing.reached().is_some_and(reads) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        has_read(0).await;
+        let replay = Replay { number: 1, since_micros: 0 };
+        let planned = views.plan_beside("v", replay).await.unwrap();
+        let table = closed(&planned);
+        views.start_beside(planned, table).unwrap();
+
+        let waits = views.hand_over("v", Duration::from_millis(200)).await;
+        assert!(matches!(waits, Err(StreamError::Behind(_))), "{waits:?}");
+        let columns = Stream::logs().schema;
+        let times = TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC");
+        let fields = columns.fields().iter().map(|field| match field.name().as_str() {
+            "timestamp" => Arc::new(times.clone()) as ArrayRef,
+            _ => new_null_array(field.data_type(), 1),
+        });
+        let fields = fields.collect();
+        let nullable = columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let columns = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
+        let row = RecordBatch::try_new(columns, fields).unwrap();
+        log.append(at(), row).await.unwrap();
+        timeout(Duration::from_secs(20), has_read(1)).await.expect("the view reads on");
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_view_is_not_dropped_while_a_join_reads_it() {
         let directory = tempfile::tempdir().unwrap();
-        let per_service = "SELECT service, count(*) AS n FROM logs \
-            GROUP BY tumble(INTERVAL '1 second'), service";
         let compared = "SELECT s.service, max(s.n) AS n FROM logs l JOIN per_service s \
                 ON l.service = s.service AND s.window_start BETWEEN \
                 l.timestamp - INTERVAL '1 second' AND l.timestamp \
             GROUP BY tumble(INTERVAL '1 minute', s.window_start), s.service";
-        let config = |name: &str, query: &str| ViewConfig {
-            name: name.to_owned().try_into().unwrap(),
-            query: query.into(),
-            options: ViewOptions::default(),
-        };
-        let configs = [config("per_service", per_service), config("compared", compared)];
-        let version = |config: &ViewConfig| {
-            format!("view.{}.{:08x}", config.name, xxh3_64(config.query.trim().as_bytes()) as u32)
-        };
-        let topics = configs.each_ref().map(version).into_iter();
-        let topics = topics.chain([LATE_EVENTS.into()]).chain(Stream::logs().topics);
-        let log = LogConfig {
-            directory: directory.path().join("log"),
-            topics: topics.map(|topic| TopicConfig::new(topic, 1)).collect(),
-            ..LogConfig::default()
-        };
-        let stream =
-            StreamConfig { directory: directory.path().join("views"), ..StreamConfig::default() };
-        let log = Arc::new(EmbeddedLog::open(log).unwrap().0);
-        let (context, histories) = (SessionContext::new(), Arc::new(NoHistory));
-        let views = Views::new(stream, context, vec![Stream::logs()], histories, log).unwrap();
+        let configs = [config("per_service", PER_SERVICE), config("compared", compared)];
+        let topics = configs.each_ref().map(topic);
+        let (views, _log) = views_with(directory.path(), &topics, Arc::new(NoHistory));
         for config in configs {
             let planned = views.plan(config, None).await.unwrap();
-            let closed = Arc::new(EmptyTable::new(Arc::clone(planned.schema())));
-            views.start(planned, closed).unwrap();
+            let table = closed(&planned);
+            views.start(planned, table).unwrap();
         }
         let error = views.end("per_service").await.unwrap_err().to_string();
         assert_eq!(error, "view `per_service` is read by view `compared`; drop that one first");

@@ -17,6 +17,7 @@ use crate::{
     cli::ConfigArgs,
     node_log::LogSettings,
     sources::{self, SourceConfig},
+    views::created_names,
 };
 
 /// File read when none is named.
@@ -259,7 +260,15 @@ impl Config {
                 name.display()
             );
         }
-        sources::stated(&config).with_context(|| name.display().to_string())?;
+        let created = created_names(&config.data_dir)?;
+        sources::stated(&config, &created).with_context(|| name.display().to_string())?;
+        if let Some(file) = config.query.tables.iter().find(|file| created.contains(&file.name)) {
+            anyhow::bail!(
+                "{}: query.tables: `{}`: the name is taken by a view; drop that first, or choose another",
+                name.display(),
+                file.name
+            );
+        }
         Ok(config)
     }
 }
@@ -307,7 +316,7 @@ pub(crate) fn mistakes(text: &str) -> Vec<String> {
                     let place = number.map(|number| format!("line {}: ", number + 1));
                     mistakes.push(format!("{}{exposed}", place.unwrap_or_default()));
                 }
-                if let Err(wrong) = sources::stated(&config) {
+                if let Err(wrong) = sources::stated(&config, &[]) {
                     let number = source_line(&lines, &wrong.name);
                     let place = number.map(|number| format!("line {number}: "));
                     mistakes.push(format!("{}{wrong}", place.unwrap_or_default()));

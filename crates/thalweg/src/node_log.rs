@@ -1,6 +1,7 @@
 //! The log of a node: on this machine's disk, or in Kafka.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -83,24 +84,38 @@ impl LogTopics {
 
 impl LogSettings {
     /// The topics of events of a node that keeps its data in `data_dir`: each has a directory there
-    /// before it gets its first event, in the log or, with Kafka, in the spool.
+    /// before it gets its first event, in the log or, with Kafka, in the spool; in that of any of the
+    /// processes that share the directory.
     pub(crate) fn log_topics(&self, data_dir: &Path) -> anyhow::Result<LogTopics> {
         let built_in = [topic::LOGS_CRITICAL, topic::LOGS_ROUTINE];
         let routed = self.routes.topics().into_iter().filter(|name| !built_in.contains(name));
         let mut names: Vec<String> =
             built_in.into_iter().chain(routed).map(str::to_owned).collect();
-        let directory = self.directory(data_dir)?;
-        let mut former = vec![];
-        for name in directories(&directory)? {
-            if name.starts_with(LOGS_PREFIX) && !names.contains(&name) {
-                let partitions = directories(&directory.join(&name))?;
-                let partitions = partitions.iter().filter_map(|number| number.parse::<u32>().ok());
-                let partitions = partitions.max().map_or(1, |last| last.saturating_add(1));
-                former.push(TopicConfig::new(name, partitions));
+        let mut former = BTreeMap::new();
+        for directory in self.directories(data_dir)? {
+            for name in directories(&directory)? {
+                if name.starts_with(LOGS_PREFIX) && !names.contains(&name) {
+                    let numbers = directories(&directory.join(&name))?;
+                    let numbers = numbers.iter().filter_map(|number| number.parse::<u32>().ok());
+                    let found = numbers.max().map_or(1, |last| last.saturating_add(1));
+                    let partitions = former.entry(name).or_insert(1);
+                    *partitions = found.max(*partitions);
+                }
             }
         }
-        names.extend(former.iter().map(|topic| topic.name.clone()));
+        names.extend(former.keys().cloned());
+        let former =
+            former.into_iter().map(|(name, count)| TopicConfig::new(name, count)).collect();
         Ok(LogTopics { names, former })
+    }
+
+    /// Where there are rows that this process, or one that shares the data directory, acknowledged.
+    fn directories(&self, data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        if !self.kafka.as_ref().is_some_and(|kafka| kafka.shared) {
+            return Ok(vec![self.directory(data_dir)?]);
+        }
+        let spools = data_dir.join("spool");
+        Ok(directories(&spools)?.into_iter().map(|node| spools.join(node)).collect())
     }
 
     /// Where rows are that are acknowledged, as far as they are on this machine.
@@ -212,5 +227,21 @@ mod tests {
         assert_eq!(found.former, [TopicConfig::new("logs.payment", 12)]);
         let nothing = settings.log_topics(&data.path().join("missing")).unwrap();
         assert_eq!(nothing.names, names[..3]);
+    }
+
+    #[test]
+    fn processes_that_share_a_data_directory_know_the_topics_of_all() {
+        let data = tempfile::tempdir().unwrap();
+        for partition in ["a/logs.payment/0", "b/logs.payment/3", "b/logs.cart/0"] {
+            fs::create_dir_all(data.path().join("spool").join(partition)).unwrap();
+        }
+        let kafka = r#"{"brokers": ["a:1"], "shared": true, "node": "c"}"#;
+        let kafka = Some(serde_json::from_str(kafka).unwrap());
+        let settings = LogSettings { kafka, ..LogSettings::default() };
+        let found = settings.log_topics(data.path()).unwrap();
+        assert_eq!(
+            found.former,
+            [TopicConfig::new("logs.cart", 1), TopicConfig::new("logs.payment", 4)]
+        );
     }
 }

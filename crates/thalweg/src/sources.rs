@@ -57,11 +57,11 @@ impl std::fmt::Display for WrongSource {
 
 impl std::error::Error for WrongSource {}
 
-/// The sources that `config` states.
+/// The sources that `config` states, where statements have `created` views of these names.
 ///
 /// # Errors
 /// The first one whose settings cannot work, or whose name another table has.
-pub(crate) fn stated(config: &Config) -> Result<Vec<Source>, WrongSource> {
+pub(crate) fn stated(config: &Config, created: &[String]) -> Result<Vec<Source>, WrongSource> {
     let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
     let views = builtin.iter().chain(&config.views).map(|view| view.name.to_string());
     let tables = tables::all(vec![]).into_iter().map(|table| table.name);
@@ -72,6 +72,11 @@ pub(crate) fn stated(config: &Config) -> Result<Vec<Source>, WrongSource> {
     let source = |source: &SourceConfig| {
         let name = source.name.to_string();
         let wrong = |reason: String| WrongSource { name: name.clone(), reason };
+        if created.contains(&name) {
+            return Err(wrong(
+                "the name is taken by a view; drop that first, or choose another".into(),
+            ));
+        }
         if !taken.insert(name.clone()) {
             return Err(wrong("the name is taken by another table; choose another name".into()));
         }
@@ -97,7 +102,7 @@ impl NodeSources {
         query: &Arc<QueryEngine>,
     ) -> anyhow::Result<Self> {
         let mut opened = vec![];
-        for source in stated(config)? {
+        for source in stated(config, &[])? {
             let name = source.name().to_owned();
             let keeper = Keeper::new(source, config, log.clone(), query.clone());
             let open = keeper.open().await;

@@ -2,20 +2,21 @@
 
 mod created;
 mod history;
+mod holdings;
 mod kept;
 mod replay;
+mod retired;
 mod versions;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
-use thalweg_lake::{LakeConfig, LakeTable, TableSpec};
+use thalweg_lake::{LakeConfig, LakeError, LakeTable, TableSpec};
 use thalweg_log::{TopicConfig, Topics};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
 use thalweg_stream::{Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
@@ -25,8 +26,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::created::created_names;
 pub(crate) use self::replay::{Refused, Stage};
-use self::{created::CreatedViews, history::LakeHistories, replay::Waiting, versions::Versions};
+use self::{
+    created::CreatedViews, history::LakeHistories, holdings::Holdings, replay::Waiting,
+    retired::Retired, versions::Versions,
+};
 use crate::config::Config;
 
 /// Rows of views are few: their tables commit at most this often.
@@ -44,7 +49,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(6);
 pub(crate) struct NodeViews {
     views: Views,
     log: Arc<dyn Topics>,
-    lake_dir: PathBuf,
+    holdings: Holdings,
     lake: LakeConfig,
     query: Arc<QueryEngine>,
     histories: Arc<LakeHistories>,
@@ -53,6 +58,8 @@ pub(crate) struct NodeViews {
     versions: Versions,
     /// Replays of this run, by view.
     waiting: parking_lot::Mutex<BTreeMap<String, Waiting>>,
+    /// Versions that replays have replaced.
+    retired: Retired,
     /// Tables of closed windows, by view. Held while a view comes or goes.
     tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
     /// Follows what other processes create and drop, if there are any.
@@ -70,7 +77,6 @@ impl NodeViews {
         templates: &Arc<Templates>,
         query: Arc<QueryEngine>,
     ) -> anyhow::Result<Arc<Self>> {
-        let lake_dir = config.data_dir.join("lake");
         let lake = LakeConfig {
             flush_interval_ms: config.lake.flush_interval_ms.max(FLUSH_INTERVAL_MS),
             ..config.lake.clone()
@@ -87,14 +93,19 @@ impl NodeViews {
                 histories.clone(),
                 log.clone(),
             )?,
+            holdings: Holdings {
+                log: log.clone(),
+                lake: config.data_dir.join("lake"),
+                states: directory.clone(),
+            },
             log,
-            lake_dir,
             lake,
             query,
             histories,
             created: CreatedViews::open(&directory)?,
             versions: Versions::open(&directory)?,
             waiting: parking_lot::Mutex::default(),
+            retired: Retired::default(),
             tables: Mutex::default(),
             following: parking_lot::Mutex::default(),
         });
@@ -103,15 +114,18 @@ impl NodeViews {
             let name = view.name.clone();
             node.begin(view).await.with_context(|| format!("views: `{name}`"))?;
         }
+        // What they have is left to a start that can begin them.
+        let mut failed = vec![];
         for view in node.created.list() {
-            let name = view.name.clone();
+            let name = view.name.to_string();
             if let Err(error) = node.begin(view).await {
-                tracing::error!(view = %name, "a view that was created by statement: {error:#}");
+                tracing::error!(view = name, "a view that was created by statement: {error:#}");
+                failed.push(name);
             }
         }
         node.resume_replays().await;
-        let (others, topics) = (node.clone(), node.views.topics());
-        blocking(move || others.release_others(&topics)).await?;
+        let (holdings, topics) = (node.holdings.clone(), node.views.topics());
+        blocking(move || holdings.release_others(&topics, &failed)).await?;
         let statements: Arc<dyn ViewStatements> = node.clone();
         node.query.set_view_statements(Arc::downgrade(&statements));
         if node.log.ownership().is_shared() {
@@ -126,9 +140,14 @@ impl NodeViews {
         let tables = self.tables.lock().await;
         for name in tables.keys() {
             let Ok(query) = self.views.query(name) else { continue };
-            if let Some(pending) = self.versions.of(name, &query).pending
-                && let Err(error) = self.begin_beside(name, pending).await
-            {
+            let Some(pending) = self.versions.of(name, &query).pending else { continue };
+            if self.log.ownership().is_shared() {
+                tracing::warn!(
+                    view = name,
+                    "its replay waits for a start without log.kafka.shared: processes that share \
+                     partitions cannot replay views"
+                );
+            } else if let Err(error) = self.begin_beside(name, pending).await {
                 tracing::error!(view = name, "the replay was given up: {error:#}");
                 self.give_up(name).await;
             }
@@ -141,6 +160,7 @@ impl NodeViews {
         // Ends who waits for replays first: they may hold the tables.
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let beside: Vec<_> = waiting.into_values().filter_map(Waiting::into_table).collect();
+        self.retired.stop();
         // A view waits for the log to take its rows; without, it goes on as after a crash.
         let shutdown = tokio::time::timeout(STOP_TIMEOUT, self.views.shutdown());
         if shutdown.await.is_err() {
@@ -176,29 +196,37 @@ impl NodeViews {
     /// The table, and the topic, of a version of a view.
     async fn open_table(&self, planned: &Planned) -> anyhow::Result<Arc<LakeTable>> {
         let topic = planned.topic();
+        match self.open_table_once(planned).await {
+            // The topic is a new one: the one that the table was filled from is gone.
+            Err(error) if self.is_of_former_topic(&error) => {
+                let holdings = self.holdings.clone();
+                blocking(move || holdings.set_aside(&topic)).await??;
+                self.open_table_once(planned).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_table_once(&self, planned: &Planned) -> anyhow::Result<Arc<LakeTable>> {
+        let topic = planned.topic();
         let schema = planned.schema().clone();
         let (log, config) = (self.log.clone(), TopicConfig::new(topic.as_str(), 1));
         let columns = schema.clone();
         blocking(move || log.create_topic(&config, columns)).await??;
         let spec = TableSpec::of_topic(&topic, schema, planned.time_column());
-        let directory = self.lake_dir.join(&topic);
+        let directory = self.holdings.table(&topic);
         Ok(LakeTable::open(&directory, spec, self.lake.clone(), self.log.clone()).await?)
     }
 
-    /// Removes a table that has been shut down, and its topic.
-    async fn remove_table(&self, table: &LakeTable) -> anyhow::Result<()> {
-        let topic = table.name().to_owned();
-        let (log, place) = (self.log.clone(), topic.clone());
-        let removed = blocking(move || {
-            log.forget_group(&thalweg_stream::consumer_group(&place))?;
-            log.remove_topic(&place)
-        });
-        // Such as of brokers that are away: that must not keep the view's name from being free.
-        if let Err(error) = removed.await? {
-            tracing::warn!(topic, %error, "the topic of a former view is left in the log");
-        }
-        std::fs::remove_dir_all(table.path())
-            .with_context(|| format!("removing {}", table.path().display()))
+    fn is_of_former_topic(&self, error: &anyhow::Error) -> bool {
+        let is_empty = |error| matches!(error, &LakeError::LogBehindTable { end: 0, .. });
+        error.downcast_ref().is_some_and(is_empty) && !self.log.ownership().is_shared()
+    }
+
+    /// Removes a version whose table has been shut down.
+    async fn remove_version(&self, table: &LakeTable) -> anyhow::Result<()> {
+        let (holdings, topic) = (self.holdings.clone(), table.name().to_owned());
+        blocking(move || holdings.remove(&topic)).await?
     }
 
     /// Ends a view, and removes everything it has.
@@ -207,29 +235,27 @@ impl NodeViews {
         name: &str,
         tables: &mut BTreeMap<String, Arc<LakeTable>>,
     ) -> anyhow::Result<()> {
-        let (state, table) = self.leave(name, tables).await?;
-        self.created.remove(name)?;
+        // One that was created, but could not be begun, has only what it left.
+        if tables.contains_key(name) {
+            self.leave(name, tables).await?;
+        }
         self.versions.forget(name)?;
+        self.created.remove(name)?;
         if self.log.ownership().is_shared() {
             sleep(LEAVE_PATIENCE).await;
         }
-        if let Err(error) = std::fs::remove_dir_all(&state) {
-            tracing::warn!(view = name, %error, "the state of a dropped view is left on disk");
-        }
-        if let Some(table) = table {
-            self.remove_table(&table).await?;
-        }
-        Ok(())
+        self.retired.hurry(name).await;
+        let (holdings, view) = (self.holdings.clone(), name.to_owned());
+        blocking(move || holdings.remove_view(&view)).await?
     }
 
-    /// Ends a view in this process, and leaves its state and its table to others. Answers where these
-    /// are.
+    /// Ends a view in this process, and leaves its state and its table, which is answered, to others.
     async fn leave(
         &self,
         name: &str,
         tables: &mut BTreeMap<String, Arc<LakeTable>>,
-    ) -> anyhow::Result<(PathBuf, Option<Arc<LakeTable>>)> {
-        let state = self.views.end(name).await?;
+    ) -> anyhow::Result<Option<Arc<LakeTable>>> {
+        self.views.end(name).await?;
         self.give_up(name).await;
         self.waiting.lock().remove(name);
         self.query.remove_table(name);
@@ -238,7 +264,7 @@ impl NodeViews {
         if let Some(table) = &table {
             table.shutdown().await;
         }
-        Ok((state, table))
+        Ok(table)
     }
 
     /// Begins the views that another process has created, and leaves those that it has dropped.
@@ -248,7 +274,7 @@ impl NodeViews {
         let now = self.created.look_again()?;
         // Those that read others came after them.
         for view in before.iter().rev().filter(|view| !now.contains(view)) {
-            if let (_, Some(table)) = self.leave(view.name.as_str(), &mut tables).await? {
+            if let Some(table) = self.leave(view.name.as_str(), &mut tables).await? {
                 let (log, topic) = (self.log.clone(), table.name().to_owned());
                 blocking(move || log.leave_topic(&topic)).await?;
             }
@@ -259,37 +285,6 @@ impl NodeViews {
             }
         }
         Ok(())
-    }
-
-    /// Lets the log forget about views that are not there any more, which would hold it back, and
-    /// removes their topics. Their tables stay on disk.
-    fn release_others(&self, topics: &[String]) {
-        for group in self.log.groups() {
-            let of_view = group.strip_prefix("stream/");
-            if of_view.is_some_and(|topic| !topics.iter().any(|known| known == topic))
-                && let Err(error) = self.log.forget_group(&group)
-            {
-                tracing::warn!(%group, %error, "the log keeps what a former view has not read");
-            }
-        }
-        let all = self.log.topics().unwrap_or_default();
-        for topic in all.iter().filter(|topic| topic.starts_with("view.")) {
-            if !topics.contains(topic) {
-                let table = self.lake_dir.join(topic);
-                if topics.iter().any(|known| query_of(known) == query_of(topic)) {
-                    // A former version of a view whose latest answers.
-                    if let Err(error) = std::fs::remove_dir_all(&table) {
-                        tracing::warn!(table = %table.display(), %error, "a table is left");
-                    }
-                } else {
-                    let table = table.display();
-                    tracing::info!(topic, %table, "a former view's table is left");
-                }
-                if let Err(error) = self.log.remove_topic(topic) {
-                    tracing::warn!(topic, %error, "a former view's topic is left on disk");
-                }
-            }
-        }
     }
 }
 
@@ -313,7 +308,7 @@ impl ViewStatements for NodeViews {
 
     async fn drop_view(&self, name: &str) -> Result<bool, String> {
         let mut tables = self.tables.lock().await;
-        if !tables.contains_key(name) {
+        if !tables.contains_key(name) && !self.created.has(name) {
             return Ok(false);
         }
         self.refuse_configured(name)?;
@@ -324,7 +319,7 @@ impl ViewStatements for NodeViews {
 
 impl NodeViews {
     fn refuse_configured(&self, name: &str) -> Result<(), String> {
-        if self.created.list().iter().any(|view| view.name.as_str() == name) {
+        if self.created.has(name) {
             return Ok(());
         }
         Err(format!(
@@ -332,11 +327,6 @@ impl NodeViews {
              change it there"
         ))
     }
-}
-
-/// The part of a view's topic that all versions with the same query share.
-fn query_of(topic: &str) -> &str {
-    topic.split('-').next().unwrap_or(topic)
 }
 
 /// Follows what other processes create and drop, for as long as the views are there.

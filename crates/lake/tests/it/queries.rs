@@ -1,6 +1,7 @@
 //! What a query reads, and what it does not have to.
 
 use datafusion::execution::context::SessionContext;
+use futures::TryStreamExt as _;
 use tempfile::TempDir;
 
 use crate::events::{
@@ -37,6 +38,17 @@ async fn bounds_on_time_choose_the_dates() {
         assert!(!plan.contains("date=2026-11-25/") && !plan.contains("date=2026-11-24/"), "{plan}");
         let count = format!("SELECT count(*) FROM logs WHERE {filter}");
         assert_eq!(number(&session, &count).await, 3_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_since_a_time_leaves_older_files_out() {
+    let (_directory, table, session) = three_days().await;
+    let columns = ["timestamp".to_owned()];
+    for (since, expected) in [(None, 9_000), (Some(DAY_START_MICROS + 2 * DAY_MICROS), 3_000)] {
+        let (_, rows) = table.committed(&session, &columns, since).await.unwrap();
+        let rows: Vec<_> = rows.try_collect().await.unwrap();
+        assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), expected);
     }
 }
 

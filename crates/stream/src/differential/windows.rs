@@ -99,6 +99,25 @@ async fn a_late_event_goes_to_the_side_table_with_how_late_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_goes_on_without_a_topic_that_its_stream_has_no_more() {
+    let query = "SELECT count(*) AS events FROM events GROUP BY tumble(INTERVAL '10 seconds')";
+    let mut harness = Harness::new(query, options()).await;
+    let event = || vec![Event { time: EPOCH, service: None, user: 1, bytes: 5 }];
+    harness.step(&Step::Append { topic: EVENTS, partition: 0, events: event() }).await;
+    harness.step(&Step::Take { entries: 9 }).await;
+    harness.step(&Step::Checkpoint).await;
+    let other = Stream { topics: vec![OTHERS.into()], ..streams().remove(0) };
+    harness.plan = Arc::new(plan_of(query, options(), vec![other]).await.unwrap().0);
+    harness.log.remove_topic(EVENTS).unwrap();
+    harness.step(&Step::CrashBetween).await;
+    harness.view.as_mut().unwrap().skip_lost().unwrap();
+    harness.step(&Step::Append { topic: OTHERS, partition: 0, events: event() }).await;
+    harness.finish().await;
+    let counts: Vec<String> = harness.rows().await.into_iter().map(|row| row[2].clone()).collect();
+    assert_eq!(counts, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn open_windows_are_seen_and_closed_ones_are_not_seen_twice() {
     for window in ["tumble(INTERVAL '10 seconds')", "session(INTERVAL '8 seconds')"] {
         see_each_window_once(window).await;

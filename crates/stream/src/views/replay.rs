@@ -13,13 +13,15 @@ use std::time::Duration;
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 use thalweg_log::{Offset, TopicPartition};
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::{Planned, Running, Views, remove_state};
 use crate::error::{Result, StreamError};
 use crate::standing::{Position, Standing};
 use crate::table::ViewTable;
-use crate::task::ends;
+use crate::task::{Task, ends};
 
 /// Pause between looks at how far a version has come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -124,7 +126,8 @@ impl Views {
             let wanted = ends(self.log.as_ref(), &topics)?;
             let until = Instant::now() + interval * CAUGHT_UP_INTERVALS;
             while Instant::now() < until {
-                if standing.reached().is_some_and(|reached| covers(&reached.cursors, &wanted)) {
+                let has_read = |reached: Position| covers(&reached.cursors, &wanted);
+                if standing.fault().is_none() && standing.reached().is_some_and(has_read) {
                     return Ok(());
                 }
                 sleep(LOOK_EVERY).await;
@@ -136,19 +139,25 @@ impl Views {
     /// beside it has read as much and closed as many windows.
     ///
     /// # Errors
-    /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn hand_over(&self, name: &str) -> Result<()> {
+    /// [`StreamError::Unknown`], [`StreamError::InUse`]; [`StreamError::Behind`] when `patience` was
+    /// not enough. The version that answers goes on then.
+    pub async fn hand_over(&self, name: &str, patience: Duration) -> Result<()> {
         let (next, _) = self.beside(name)?;
-        let (stop, task, last) = {
+        let (stop, former, last) = {
             let mut known = self.known.lock();
             known.refuse_if_read(name)?;
             let running = known.running.get_mut(name);
             let running = running.ok_or_else(|| StreamError::Unknown(name.into()))?;
-            (running.stop.clone(), running.task.take(), Arc::clone(&running.standing))
+            let Task { stop, standing, .. } = &running.task;
+            (stop.clone(), running.running.take(), Arc::clone(standing))
         };
         stop.cancel();
-        if let Some(task) = task {
-            let _ = task.await;
+        let deadline = Instant::now() + patience;
+        if let Some(mut former) = former
+            && timeout_at(deadline, &mut former).await.is_err()
+        {
+            self.go_on(name, Some(former));
+            return Err(StreamError::Behind(name.into()));
         }
         let Some(last) = last.reached() else { return Ok(()) };
         next.set_predecessor(last.clone());
@@ -156,9 +165,37 @@ impl Views {
             covers(&reached.cursors, &last.cursors) && reached.closed_until >= last.closed_until
         };
         while next.predecessor().is_some() || !next.reached().is_some_and(is_there) {
+            if Instant::now() >= deadline {
+                self.go_on(name, None);
+                return Err(StreamError::Behind(name.into()));
+            }
             sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+
+    /// Lets the version that answers go on if [`Views::hand_over`] has stopped it.
+    pub fn take_back(&self, name: &str) {
+        self.go_on(name, None);
+    }
+
+    /// Starts the version that answers again, once `former`, its last task, has ended.
+    fn go_on(&self, name: &str, former: Option<JoinHandle<()>>) {
+        let mut known = self.known.lock();
+        let Some(running) = known.running.get_mut(name) else { return };
+        if running.running.is_some() {
+            return;
+        }
+        running.task.stop = CancellationToken::new();
+        let task = running.task.clone();
+        running.running = Some(self.runtime().spawn(async move {
+            if let Some(former) = former {
+                let _ = former.await;
+            }
+            // What it has published holds its state open.
+            task.published.store(None);
+            task.run().await;
+        }));
     }
 
     /// Replaces the version that answers with the one beside it, and forgets its state.
@@ -170,7 +207,7 @@ impl Views {
             let mut known = self.known.lock();
             let beside = known.beside.remove(name);
             let beside = beside.ok_or_else(|| StreamError::Unknown(name.into()))?;
-            beside.is_beside.store(false, Ordering::Release);
+            beside.task.made.is_beside.store(false, Ordering::Release);
             self.add_stream(&mut known, beside.stream());
             known.running.insert(name.to_owned(), beside)
         };
@@ -186,7 +223,7 @@ impl Views {
 
     async fn forget(&self, version: Option<Running>) {
         if let Some(version) = version {
-            let directory = version.directory.clone();
+            let directory = version.task.directory.clone();
             version.end().await;
             remove_state(&directory);
         }
@@ -196,7 +233,7 @@ impl Views {
         let known = self.known.lock();
         let beside = known.beside.get(name);
         let beside = beside.ok_or_else(|| StreamError::Unknown(name.into()))?;
-        Ok((Arc::clone(&beside.standing), beside.plan.topics()))
+        Ok((Arc::clone(&beside.task.standing), beside.task.made.plan.topics()))
     }
 }
 

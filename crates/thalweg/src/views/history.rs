@@ -31,13 +31,18 @@ impl LakeHistories {
 
 #[async_trait]
 impl Histories for LakeHistories {
-    async fn open(&self, stream: &str, columns: &[String]) -> Result<History> {
+    async fn open(
+        &self,
+        stream: &str,
+        columns: &[String],
+        since_micros: Option<i64>,
+    ) -> Result<History> {
         let fault = |reason: String| StreamError::History { stream: stream.to_owned(), reason };
         let table = self.tables.read().get(stream).cloned();
         let table = table.ok_or_else(|| fault("it has no table".into()))?;
         let session = thalweg_query::planning_session().map_err(|e| fault(e.to_string()))?;
-        let (cursors, rows) =
-            table.committed(&session, columns).await.map_err(|error| fault(error.to_string()))?;
+        let committed = table.committed(&session, columns, since_micros).await;
+        let (cursors, rows) = committed.map_err(|error| fault(error.to_string()))?;
         let rows = rows.map(|rows| rows.map_err(StreamError::from)).boxed();
         Ok(History { rows, cursors })
     }

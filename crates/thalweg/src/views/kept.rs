@@ -69,7 +69,8 @@ impl<T: Clone + Default + Serialize + DeserializeOwned> Kept<T> {
     }
 }
 
-fn read<T: Default + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+/// The value in the file at `path`; the default if there is none.
+pub(super) fn read<T: Default + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     match fs::read(path) {
         Ok(json) => serde_json::from_slice(&json)
             .with_context(|| format!("{}: not what was written there", path.display())),

@@ -13,12 +13,13 @@ use thalweg_stream::{Progress, Replay, StreamError};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{NodeViews, blocking};
+use super::NodeViews;
 
-/// How long the files of a version stay after it was replaced, for queries that read them.
-const GRACE: Duration = Duration::from_secs(60);
-/// Pause before it is tried again to note that a version answers.
-const NOTE_RETRY: Duration = Duration::from_secs(1);
+/// Longest that a new version may take to come as far as the one that was stopped for it: for so long,
+/// no other view can be created or dropped.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(20);
+/// Pause before a hand-over that came to nothing is tried again.
+const HAND_OVER_RETRY: Duration = Duration::from_secs(5);
 
 /// Why a view is not replayed.
 #[derive(Debug)]
@@ -163,40 +164,41 @@ impl NodeViews {
 
     /// Lets the new version answer once it has caught up.
     async fn finish(&self, name: &str, shown: NamedTable) -> anyhow::Result<()> {
-        self.views.caught_up(name).await?;
-        let former = {
+        loop {
+            self.views.caught_up(name).await?;
             let mut tables = self.tables.lock().await;
-            self.views.hand_over(name).await?;
-            while let Err(error) = self.versions.switch(name) {
-                // The former version has stopped: there is no way back but a restart.
+            if let Err(error) = self.hand_over(name).await? {
                 tracing::error!(view = name, "the replayed view waits to answer: {error:#}");
-                sleep(NOTE_RETRY).await;
+                drop(tables);
+                sleep(HAND_OVER_RETRY).await;
+                continue;
             }
             self.query.replace_table(shown);
             self.views.switch(name).await?;
             let table = self.waiting.lock().get_mut(name).and_then(|w| w.beside.take());
             let table = table.context("the new version has a table")?;
             self.histories.add(name, table.clone());
-            tables.insert(name.to_owned(), table)
-        };
-        tracing::info!(view = name, "the replayed version answers");
-        if let Some(former) = former
-            && let Err(error) = self.retire(&former).await
-        {
-            let path = former.path().display();
-            tracing::warn!(%path, "a former version is left until the next start: {error:#}");
+            if let Some(former) = tables.insert(name.to_owned(), table) {
+                self.retired.add(name, former, self.holdings.clone());
+            }
+            tracing::info!(view = name, "the replayed version answers");
+            return Ok(());
         }
-        Ok(())
     }
 
-    /// Removes a version that no new query reads.
-    async fn retire(&self, former: &LakeTable) -> anyhow::Result<()> {
-        former.shutdown().await;
-        // The log need not keep anything for it any more.
-        let (log, group) = (self.log.clone(), thalweg_stream::consumer_group(former.name()));
-        blocking(move || log.forget_group(&group)).await??;
-        sleep(GRACE).await;
-        self.remove_table(former).await
+    /// Stops the version that answers for the new one, and notes that; answers why that was in vain, if
+    /// it was and is to be tried again.
+    async fn hand_over(&self, name: &str) -> anyhow::Result<anyhow::Result<()>> {
+        match self.views.hand_over(name, HAND_OVER_PATIENCE).await {
+            Ok(()) => {}
+            Err(error @ StreamError::Behind(_)) => return Ok(Err(error.into())),
+            Err(error) => return Err(error.into()),
+        }
+        let noted = self.versions.switch(name);
+        if noted.is_err() {
+            self.views.take_back(name);
+        }
+        Ok(noted)
     }
 
     /// Removes the version beside the one that answers, if there is one.
@@ -205,7 +207,7 @@ impl NodeViews {
         let table = self.waiting.lock().get_mut(name).and_then(|waiting| waiting.beside.take());
         if let Some(table) = table {
             table.shutdown().await;
-            if let Err(error) = self.remove_table(&table).await {
+            if let Err(error) = self.remove_version(&table).await {
                 tracing::warn!(view = name, "a version that was given up is left: {error:#}");
             }
         }

@@ -43,7 +43,9 @@ impl Versions {
         since_micros: i64,
     ) -> anyhow::Result<Replay> {
         let version = self.of(view, query);
-        let replay = Replay { number: version.last + 1, since_micros };
+        // Also of other queries: the view may have had this one before.
+        let last = self.0.get().get(view).map_or(0, |version| version.last);
+        let replay = Replay { number: last + 1, since_micros };
         let begun = Version {
             query: query.to_owned(),
             pending: Some(replay),
@@ -56,7 +58,8 @@ impl Versions {
 
     /// Notes that the pending replay answers from now on.
     pub(crate) fn switch(&self, view: &str) -> anyhow::Result<()> {
-        self.of_view(view, |version| version.current = version.pending.take())
+        // A first attempt may have been noted, and failed all the same.
+        self.of_view(view, |version| version.current = version.pending.take().or(version.current))
     }
 
     /// Notes that the pending replay is not to answer.
@@ -96,6 +99,9 @@ mod tests {
         assert_eq!((second.number, third.number), (2, 3));
         let found = open().of("v", "SELECT 1");
         assert_eq!((found.current, found.pending), (Some(first), Some(third)));
+        let numbers =
+            ["SELECT 2", "SELECT 1"].map(|query| open().begin("v", query, 9).unwrap().number);
+        assert_eq!(numbers, [4, 5], "none has the number of another, of whatever query");
         open().forget("v").unwrap();
         assert_eq!(open().of("v", "SELECT 1"), Version::default());
     }

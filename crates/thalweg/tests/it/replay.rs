@@ -140,6 +140,33 @@ fn a_replayed_view_equals_batch_sql_and_what_cannot_be_replayed_is_refused() {
     assert_eq!(versions(data.path()), Vec::<String>::new());
 }
 
+#[test]
+fn a_view_that_is_replaced_soon_after_replays_has_nothing_of_before() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    create(&server, "per_ten", PER_TEN);
+    let (from, until) = ("2026-01-05T10:00:00Z", "2026-01-05T10:30:00Z");
+    send(&server, &[(from, "a"), (until, "b"), ("2026-01-05T10:40:00Z", "b")]);
+    let closed = "SELECT events FROM per_ten WHERE is_final ORDER BY window_start";
+    eventually(&server, closed, &["1", "1"]);
+    for _ in 0..2 {
+        assert_eq!(replay(&server, "per_ten", from).0, 202);
+        has_ended(&server, "per_ten");
+    }
+    let replace = format!(
+        "CREATE OR REPLACE VIEW per_ten WITH (lateness_secs = 60, backfill = true) AS {PER_TEN}"
+    );
+    let (status, text) = say(&server, &replace);
+    assert_eq!(status, 200, "{text}");
+    eventually(&server, closed, &["1", "1"]);
+    equals_batch(&server, from);
+    let left = versions(data.path());
+    let is_replay = |path: &String| path.rsplit('/').next().is_some_and(|name| name.contains('-'));
+    assert!(left.len() == 3 && !left.iter().any(is_replay), "{left:?}");
+    assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
+    assert_eq!(versions(data.path()), Vec::<String>::new());
+}
+
 /// Where versions of the view are: in the log, in the lake and among the states of views.
 fn versions(data: &Path) -> Vec<String> {
     let list = |directory: &str| {
@@ -154,10 +181,19 @@ fn versions(data: &Path) -> Vec<String> {
     found
 }
 
+/// Whether the last stop cut off a replay of the view before it was noted to answer.
+fn is_pending(data: &Path) -> bool {
+    let kept = std::fs::read(data.join("stream/replays.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    kept["per_ten"]["pending"].is_object()
+}
+
 #[test]
 fn a_replay_that_a_kill_cuts_off_goes_on_and_counts_each_event_once() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), SETTINGS);
+    // The version before is replaced at a checkpoint: a replay is seen to catch up until then.
+    let settings = [SETTINGS, &["stream.checkpoint_interval_ms=1000"]].concat();
+    let mut server = Server::start(data.path(), &settings);
     create(&server, "per_ten", PER_TEN);
     let events: Vec<(String, &str)> = (0..20_000)
         .map(|n| (format!("2026-01-05T{:02}:{:02}:{:02}Z", n / 3600, n / 60 % 60, n % 60), "a"))
@@ -165,19 +201,30 @@ fn a_replay_that_a_kill_cuts_off_goes_on_and_counts_each_event_once() {
     for part in events.chunks(2_000) {
         send(&server, &part.iter().map(|(time, s)| (time.as_str(), *s)).collect::<Vec<_>>());
     }
-    let mut server = server;
-    for round in 0..8_u64 {
+    let stages = ["reading_history", "catching_up"];
+    let mut killed = vec![];
+    for (round, stage) in stages.into_iter().cycle().take(8).enumerate() {
         let from = format!("2026-01-05T00:{round:02}:00Z");
         let (status, text) = replay(&server, "per_ten", &from);
         assert_eq!(status, 202, "{text}");
-        std::thread::sleep(Duration::from_millis(fastrand::u64(0..100 * (round + 1))));
-        println!("round {round}: killed while {:?}", state(&server, "per_ten"));
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let mut found = told["state"].as_str().map(str::to_owned);
+        while found.as_deref().is_some_and(|found| found != stage && found != "done") {
+            found = state(&server, "per_ten");
+        }
         server.kill();
-        server = Server::start(data.path(), SETTINGS);
+        println!("round {round}: killed while {found:?}");
+        if is_pending(data.path()) {
+            killed.extend(found);
+        }
+        server = Server::start(data.path(), &settings);
         // Events that come meanwhile are counted too.
         send(&server, &[(format!("2026-01-05T06:{round:02}:00Z").as_str(), "b")]);
         has_ended(&server, "per_ten");
         equals_batch(&server, &from);
     }
     server.stop();
+    for stage in stages {
+        assert!(killed.iter().any(|found| found == stage), "none was killed {stage}: {killed:?}");
+    }
 }

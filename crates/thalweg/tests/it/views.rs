@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,12 @@ use crate::{
 
 /// Checkpoints come often, so that tests need not wait.
 const SETTINGS: &[&str] = &["stream.checkpoint_interval_ms=100"];
+/// Checkpoints come often, no views but those of the test are kept, and no rows are too old.
+const ALONE: &[&str] = &[
+    "stream.checkpoint_interval_ms=100",
+    "stream.builtin_views=false",
+    "lake.retention_days=3650",
+];
 /// Longest that a view may take to show what it should.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -148,6 +155,91 @@ fn a_view_created_by_statement_joins_history_and_what_comes_and_survives_restart
     let left: Vec<_> =
         walk(data.path()).into_iter().filter(|path| path.contains("per_ten")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+const PER_TEN: &str = "SELECT count(*) AS events FROM logs GROUP BY tumble(INTERVAL '10 seconds')";
+const CLOSED: &str = "SELECT events FROM per_ten WHERE is_final ORDER BY window_start";
+
+/// Two windows of ten seconds with one event, which a later event closes.
+fn close_two(server: &Server) {
+    for minute in [0, 10, 20] {
+        send(server, &[(format!("2026-01-05T10:{minute:02}:00Z").as_str(), "a")]);
+    }
+    eventually(server, CLOSED, &["1", "1"]);
+}
+
+#[test]
+fn a_configured_view_can_have_a_query_again_that_it_had_before() {
+    let data = tempfile::tempdir().unwrap();
+    let config = data.path().join("config.yaml");
+    let start = |query: &str| {
+        let view = format!("views:\n  - name: per_ten\n    backfill: true\n    query: {query}\n");
+        std::fs::write(&config, view).unwrap();
+        Server::start_with(&data.path().join("data"), Some(&config), ALONE)
+    };
+    let server = start(PER_TEN);
+    close_two(&server);
+    server.stop();
+    let server = start(&PER_TEN.replace("logs", "logs WHERE service = 'b'"));
+    assert_eq!(server.sql(CLOSED), Vec::<String>::new());
+    server.stop();
+    let server = start(PER_TEN);
+    eventually(&server, CLOSED, &["1", "1"]);
+    let aside = walk(data.path()).into_iter().filter(|path| path.contains("former.view.per_ten."));
+    assert!(aside.count() > 0, "the former table is not lost");
+}
+
+#[test]
+fn a_created_view_that_cannot_be_begun_keeps_what_it_has() {
+    let data = tempfile::tempdir().unwrap();
+    let none = [ALONE, &["stream.max_views=0"]].concat();
+    let server = Server::start(data.path(), ALONE);
+    assert_eq!(say(&server, &format!("CREATE VIEW per_ten AS {PER_TEN}")).0, 200);
+    close_two(&server);
+    // Its rows are in the topic, not in the table yet.
+    server.kill();
+    let server = Server::start(data.path(), &none);
+    assert_eq!(say(&server, CLOSED).0, 400);
+    server.kill();
+    let server = Server::start(data.path(), ALONE);
+    assert_eq!(server.sql(CLOSED), ["1", "1"]);
+    server.stop();
+
+    let source = "sources=[{name: per_ten, kafka: {brokers: [\"a:1\"], topic: t, format: json}}]";
+    let files = "query.tables=[{name: per_ten, path: f.csv}]";
+    for taken in [source, files] {
+        let data = data.path().to_str().unwrap();
+        let output =
+            thalweg().args(["serve", "--data-dir", data, "--set", taken]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("the name is taken by a view"), "{text}");
+    }
+    let server = Server::start(data.path(), &none);
+    assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
+    let left = walk(data.path()).into_iter().filter(|path| path.contains("per_ten"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn a_view_begins_anew_where_a_table_of_its_name_was_left() {
+    let data = tempfile::tempdir().unwrap();
+    let create = format!("CREATE VIEW per_ten WITH (backfill = true) AS {PER_TEN}");
+    let server = Server::start(data.path(), ALONE);
+    assert_eq!(say(&server, &create).0, 200);
+    close_two(&server);
+    server.stop();
+    let server = Server::start(data.path(), ALONE);
+    let all = walk(&data.path().join("lake")).into_iter();
+    let table = all.min_by_key(|path| (!path.contains("view.per_ten."), path.len())).unwrap();
+    let copy = |from: &str, to: &str| Command::new("cp").args(["-r", from, to]).status().unwrap();
+    let kept = data.path().join("kept").display().to_string();
+    // As after a kill amid the statement.
+    assert!(copy(&table, &kept).success());
+    assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
+    assert!(copy(&kept, &table).success());
+    let (status, text) = say(&server, &create);
+    assert_eq!(status, 200, "{text}");
+    eventually(&server, CLOSED, &["1", "1"]);
 }
 
 fn walk(directory: &Path) -> Vec<String> {

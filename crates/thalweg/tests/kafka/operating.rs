@@ -110,3 +110,46 @@ fn a_full_spool_is_429_to_senders_and_empties_when_the_broker_is_back() {
     eventually("alerts are over", || !fires("SpoolNearlyFull") && !fires("SpoolNotForwarded"));
     server.stop();
 }
+
+#[test]
+fn a_view_that_has_a_query_again_shows_nothing_of_the_topic_before() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_in(&cluster, "json");
+    let start = |service: &str| {
+        let view = format!(
+            "views=[{{name: per_ten, backfill: true, query: \"SELECT count(*) AS events FROM logs \
+             WHERE service = '{service}' GROUP BY tumble('10 seconds')\"}}]"
+        );
+        let settings = [
+            log.as_str(),
+            view.as_str(),
+            "stream.checkpoint_interval_ms=100",
+            "stream.builtin_views=false",
+            "lake.retention_days=3650",
+        ];
+        Server::start(directory.path(), &settings)
+    };
+    let shows_each_window_once = |server: &Server| {
+        eventually("both windows are closed", || {
+            server.sql("SELECT events FROM per_ten WHERE is_final") == ["1", "1"]
+        });
+    };
+    let server = start("a");
+    for minute in [0, 10, 20] {
+        let event = format!(
+            "{{\"timestamp\":\"2026-01-05T10:{minute:02}:00Z\",\"service\":\"a\",\"message\":\"x\"}}\n"
+        );
+        let (status, answer) = post(&format!("{}/api/v1/logs?format=ndjson", server.http), &event);
+        assert_eq!(status, 200, "{answer}");
+    }
+    shows_each_window_once(&server);
+    server.stop();
+    start("b").stop();
+    let server = start("a");
+    shows_each_window_once(&server);
+    // Long enough for what a topic had before to be shown as well.
+    std::thread::sleep(Duration::from_secs(2));
+    shows_each_window_once(&server);
+    server.stop();
+}

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use thalweg_kafka_broker::{Cluster, Options};
 use tokio::runtime::Runtime;
 
@@ -169,6 +169,31 @@ fn somebody_looks_after_the_alerts_while_brokers_are_away() {
     eventually("both work on partitions again", || nodes.iter().all(|node| partitions(node) > 1.0));
     eventually("one still looks after the alerts", || attending(&nodes) == 1.0);
     nodes.into_iter().for_each(Server::stop);
+}
+
+#[test]
+fn a_replay_that_a_stop_cut_off_does_not_go_on_where_processes_share_partitions() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(&cluster, directory.path(), "a");
+    node.sql(
+        "CREATE VIEW per_minute AS SELECT service, count(*) AS events FROM logs \
+         GROUP BY tumble('1 minute'), service",
+    );
+    node.stop();
+    let kept = |file: &str| directory.path().join("stream").join(file);
+    let created: Value =
+        serde_json::from_slice(&std::fs::read(kept("created.json")).unwrap()).unwrap();
+    let pending = json!({"number": 1, "since_micros": 0});
+    let replays =
+        json!({"per_minute": {"query": created[0]["query"], "pending": pending, "last": 1}});
+    std::fs::write(kept("replays.json"), replays.to_string()).unwrap();
+    let node = start(&cluster, directory.path(), "a");
+    let tables = std::fs::read_dir(directory.path().join("lake")).unwrap();
+    let tables = tables.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let tables: Vec<String> = tables.filter(|name| name.starts_with("view.per_minute.")).collect();
+    assert!(tables.len() == 1 && !tables[0].contains('-'), "{tables:?}");
+    node.stop();
 }
 
 #[test]
