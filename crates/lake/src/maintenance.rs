@@ -73,15 +73,21 @@ pub(crate) async fn maintain(table: &Arc<Table>, now_unix_millis: i64) -> Result
     let today = date_of(now_unix_millis.saturating_mul(1000));
     let mut done = Maintained::default();
     table.refresh().await?;
-    done.files_expired = expire(table, today).await?;
-    while !must_yield(table)? && compact_once(table, today).await? {
+    // A replay holds files that no version has, and has files left to replace.
+    let upkeep = table.upkeep.try_read();
+    if upkeep.is_ok() {
+        done.files_expired = expire(table, today).await?;
+    }
+    while upkeep.is_ok() && !must_yield(table)? && compact_once(table, today).await? {
         done.compactions += 1;
     }
     let keep_since = now_unix_millis - i64::from(table.config.delta_log_hours) * HOUR_MILLIS;
     table.checkpoint(keep_since).await?;
     // Queries that have ended since the last commit may have held the log back.
     table.release_log().await?;
-    done.files_vacuumed = vacuum(table, now_unix_millis).await?;
+    if upkeep.is_ok() {
+        done.files_vacuumed = vacuum(table, now_unix_millis).await?;
+    }
     let label = || [("table", table.spec.name.clone())];
     metrics::counter!("thalweg_lake_expired_files_total", &label())
         .increment(done.files_expired as u64);

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use parking_lot::Mutex;
 use thalweg_log::{Log, Offset, TopicPartition};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -20,6 +20,7 @@ use crate::conform::{conform, to_table};
 use crate::delta::{Change, DeltaLog};
 use crate::error::{LakeError, Result};
 use crate::maintenance::{self, Maintained};
+use crate::replay::{self, TableReplay};
 use crate::snapshot::{Offsets, Snapshot, Snapshots};
 use crate::spec::TableSpec;
 use crate::tail_index::{self, TailIndex};
@@ -48,6 +49,7 @@ pub struct LakeTable {
     pub(crate) table: Arc<Table>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    replaying: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the writer, the maintenance and the queries of a table share.
@@ -62,6 +64,8 @@ pub(crate) struct Table {
     pub tail_index: TailIndex,
     /// Asks the writer to commit what it has.
     pub flush_now: Notify,
+    /// Held while files are merged, dropped or deleted, by a replay alone.
+    pub upkeep: RwLock<()>,
     delta: tokio::sync::Mutex<DeltaLog>,
 }
 
@@ -87,7 +91,7 @@ impl LakeTable {
         if table.log.ownership().is_shared() {
             tasks.push(tokio::spawn(keep_current(Arc::clone(&table), stop.subscribe())));
         }
-        Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks), replaying: Mutex::default() }))
     }
 
     /// First offset of each partition of `begins` that the table in `directory` does not cover;
@@ -170,8 +174,33 @@ impl LakeTable {
         Ok(())
     }
 
-    /// Compacts, drops what is older than the retention, and deletes files nobody reads. Runs by
-    /// itself every `maintenance_interval_secs`; `now_unix_millis` decides what is old.
+    /// Begins to read the rows at and after a time, in microseconds since the Unix epoch, from the log
+    /// anew; they take the place of those the table has, in a new version, when all have been read.
+    /// Unless `allow_fewer`, only if they are as many.
+    ///
+    /// Of a table in whose log no other process works on partitions.
+    ///
+    /// # Errors
+    /// [`LakeError::Replaying`], [`LakeError::LogBegins`], and the log's errors. What comes later is
+    /// told by the [`TableReplay`].
+    pub async fn replay(&self, from_micros: i64, allow_fewer: bool) -> Result<TableReplay> {
+        let table = &self.table;
+        let offsets = table.snapshots.current().offsets.clone();
+        replay::expect_begun(table.log.as_ref(), offsets.keys(), from_micros).await?;
+        let mut replaying = self.replaying.lock();
+        if replaying.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Err(LakeError::Replaying(self.name().into()));
+        }
+        let part = replay::Part { from_micros, allow_fewer };
+        let (state, told) = watch::channel(replay::State::default());
+        let work = replay::run(Arc::clone(table), part, self.stop.subscribe(), state);
+        *replaying = Some(tokio::spawn(work));
+        Ok(TableReplay::new(part, told))
+    }
+
+    /// Compacts, drops what is older than the retention, and deletes files nobody reads; only the rest
+    /// while the table is replayed. Runs by itself every `maintenance_interval_secs`; `now_unix_millis`
+    /// decides what is old.
     ///
     /// # Errors
     /// The disk or the Delta log refuses; nothing is lost, and the next run tries again.
@@ -183,7 +212,8 @@ impl LakeTable {
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
+        let replaying = self.replaying.lock().take();
+        for task in tasks.into_iter().chain(replaying) {
             if let Err(error) = task.await {
                 tracing::error!(table = self.name(), %error, "background task ended badly");
             }
@@ -194,6 +224,7 @@ impl LakeTable {
 impl Drop for LakeTable {
     fn drop(&mut self) {
         self.tasks.lock().iter().for_each(JoinHandle::abort);
+        self.replaying.lock().iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -228,6 +259,7 @@ impl Table {
             snapshots: Snapshots::new(first),
             tail_index: TailIndex::default(),
             flush_now: Notify::new(),
+            upkeep: RwLock::default(),
             delta: tokio::sync::Mutex::new(delta),
         };
         table.release_log().await?;

@@ -71,4 +71,4 @@ pub use templates::{
     templates_schema,
 };
 pub use view::consumer_group;
-pub use views::{Planned, Progress, Replay, Views};
+pub use views::{Planned, Replay, Views};

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use thalweg_event::schema::column;
@@ -82,8 +83,12 @@ pub(crate) fn stated(config: &Config) -> Result<Vec<Source>, WrongSource> {
     config.sources.iter().map(source).collect()
 }
 
+/// The tables of sources as they are now, by name: further partitions make them open anew.
+pub(crate) type SourceTables = Arc<Mutex<BTreeMap<String, Arc<LakeTable>>>>;
+
 /// The sources of a node.
 pub(crate) struct NodeSources {
+    tables: SourceTables,
     stopping: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -96,10 +101,10 @@ impl NodeSources {
         log: &Arc<dyn Log>,
         query: &Arc<QueryEngine>,
     ) -> anyhow::Result<Self> {
-        let mut opened = vec![];
+        let (tables, mut opened) = (SourceTables::default(), vec![]);
         for source in stated(config)? {
             let name = source.name().to_owned();
-            let keeper = Keeper::new(source, config, log.clone(), query.clone());
+            let keeper = Keeper::new(source, config, log.clone(), query.clone(), tables.clone());
             let open = keeper.open().await;
             opened.push((open.with_context(|| format!("sources: `{name}`"))?, keeper));
         }
@@ -107,7 +112,11 @@ impl NodeSources {
         let task =
             |(open, keeper): (Open, Keeper)| tokio::spawn(keeper.run(open, stopping.clone()));
         let tasks = opened.into_iter().map(task).collect();
-        Ok(Self { stopping, tasks })
+        Ok(Self { tables, stopping, tasks })
+    }
+
+    pub(crate) fn tables(&self) -> SourceTables {
+        self.tables.clone()
     }
 
     /// Commits what was read, and closes the tables.
@@ -131,6 +140,7 @@ struct Keeper {
     file: PathBuf,
     rejected: Arc<dyn Log>,
     query: Arc<QueryEngine>,
+    tables: SourceTables,
 }
 
 /// A source as long as its topic has no further partitions.
@@ -145,6 +155,7 @@ impl Keeper {
         config: &Config,
         rejected: Arc<dyn Log>,
         query: Arc<QueryEngine>,
+        tables: SourceTables,
     ) -> Self {
         let name = source.name();
         Self {
@@ -154,6 +165,7 @@ impl Keeper {
             file: config.data_dir.join("sources").join(format!("{name}.json")),
             rejected,
             query,
+            tables,
             source,
         }
     }
@@ -173,6 +185,7 @@ impl Keeper {
             provider: table.clone(),
             is_for_admins: false,
         });
+        self.tables.lock().insert(self.source.name().to_owned(), table.clone());
         Ok(Open { log, table })
     }
 
