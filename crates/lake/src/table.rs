@@ -49,7 +49,8 @@ pub struct LakeTable {
     pub(crate) table: Arc<Table>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    replaying: Mutex<Option<JoinHandle<()>>>,
+    /// The latest replay, and who works on it.
+    replaying: Mutex<Option<(TableReplay, JoinHandle<()>)>>,
 }
 
 /// What the writer, the maintenance and the queries of a table share.
@@ -188,14 +189,15 @@ impl LakeTable {
         let offsets = table.snapshots.current().offsets.clone();
         replay::expect_begun(table.log.as_ref(), offsets.keys(), from_micros).await?;
         let mut replaying = self.replaying.lock();
-        if replaying.as_ref().is_some_and(|task| !task.is_finished()) {
+        if replaying.as_ref().is_some_and(|(latest, _)| latest.outcome().is_none()) {
             return Err(LakeError::Replaying(self.name().into()));
         }
         let part = replay::Part { from_micros, allow_fewer };
         let (state, told) = watch::channel(replay::State::default());
         let work = replay::run(Arc::clone(table), part, self.stop.subscribe(), state);
-        *replaying = Some(tokio::spawn(work));
-        Ok(TableReplay::new(part, told))
+        let replay = TableReplay::new(part, told);
+        *replaying = Some((replay.clone(), tokio::spawn(work)));
+        Ok(replay)
     }
 
     /// Compacts, drops what is older than the retention, and deletes files nobody reads; only the rest
@@ -212,7 +214,7 @@ impl LakeTable {
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        let replaying = self.replaying.lock().take();
+        let replaying = self.replaying.lock().take().map(|(_, task)| task);
         for task in tasks.into_iter().chain(replaying) {
             if let Err(error) = task.await {
                 tracing::error!(table = self.name(), %error, "background task ended badly");
@@ -224,7 +226,7 @@ impl LakeTable {
 impl Drop for LakeTable {
     fn drop(&mut self) {
         self.tasks.lock().iter().for_each(JoinHandle::abort);
-        self.replaying.lock().iter().for_each(JoinHandle::abort);
+        self.replaying.lock().iter().for_each(|(_, task)| task.abort());
     }
 }
 
