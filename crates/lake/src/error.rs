@@ -104,8 +104,8 @@ pub enum LakeError {
     },
     /// The log has fewer rows than the part of the table that would be made anew from it.
     #[error(
-        "the log has {found} of the rows at and after that time, and table `{table}` {before}: the new \
-         version would lose some; nothing was changed"
+        "the log has {found} of the rows at and after that time, and table `{table}` {before}: nothing was \
+         changed, as the new version would lose some (allow_fewer lets it)"
     )]
     FewerRows {
         /// Table name.
@@ -135,6 +135,9 @@ pub enum LakeError {
     /// Files that were to be replaced are not in the table any more.
     #[error("another program has removed files of table `{0}` while it was replayed; begin anew")]
     FilesGone(String),
+    /// A replay was cut off.
+    #[error("the table was closed while it was replayed; begin anew")]
+    CutOff,
     /// The table is being replayed already.
     #[error("table `{0}` is being replayed already")]
     Replaying(String),

@@ -90,7 +90,7 @@ impl TableReplay {
         // In this order: the last it does is to say how it ended.
         let is_gone = self.state.has_changed().is_err();
         let outcome = self.state.borrow().outcome.clone();
-        let cut_off = || is_gone.then(|| Err(Arc::new(LakeError::Stopped("replay".into()))));
+        let cut_off = || is_gone.then(|| Err(Arc::new(LakeError::CutOff)));
         outcome.or_else(cut_off)
     }
 
@@ -102,7 +102,7 @@ impl TableReplay {
         let mut state = self.state.clone();
         // Whoever ran it is gone either way.
         let _ = state.wait_for(|state| state.outcome.is_some()).await;
-        self.outcome().unwrap_or_else(|| Err(Arc::new(LakeError::Stopped("replay".into()))))
+        self.outcome().unwrap_or_else(|| Err(Arc::new(LakeError::CutOff)))
     }
 }
 
@@ -129,7 +129,7 @@ async fn remake(
     state: &watch::Sender<State>,
 ) -> Result<()> {
     let name = &table.spec.name;
-    let _at_rest = unless_stopped(stop, name, table.upkeep.write()).await?;
+    let _at_rest = unless_stopped(stop, table.upkeep.write()).await?;
     let current = table.snapshots.current();
     if current.foreign.is_some() {
         return Err(LakeError::Foreign(name.clone()));
@@ -225,7 +225,7 @@ impl<'a> Rewrite<'a> {
             begins_micros: bounds(file, time).map(|(earliest, _)| earliest),
             source,
         };
-        let (name, schema) = (&table.spec.name, &table.spec.schema);
+        let schema = &table.spec.schema;
         let session = SessionContext::new();
         let all = Some((0..schema.fields().len()).collect());
         let group = vec![vec![Arc::clone(file)]];
@@ -233,7 +233,7 @@ impl<'a> Rewrite<'a> {
         let mut batches = execute_stream(plan, session.task_ctx())?;
         let mut newer = 0;
         while let Some(batch) =
-            unless_stopped(stop, name, batches.try_next()).await?.map_err(unreadable)?
+            unless_stopped(stop, batches.try_next()).await?.map_err(unreadable)?
         {
             let batch = conform(batch, schema)?;
             let kept = self.select(&batch, |time, from| time < from)?;
@@ -286,7 +286,7 @@ impl<'a> Rewrite<'a> {
         let mut delay = MIN_RETRY_DELAY;
         loop {
             let read = log.read(at.clone(), *next, READ_BYTES);
-            let error = match unless_stopped(stop, name, read).await? {
+            let error = match unless_stopped(stop, read).await? {
                 Ok(entries) => {
                     self.state.send_modify(|state| state.progress.fault = None);
                     return Ok(entries);
@@ -305,7 +305,7 @@ impl<'a> Rewrite<'a> {
             };
             tracing::warn!(table = name, %at, %error, retry_after = ?delay, "the replay waits");
             self.state.send_modify(|state| state.progress.fault = Some(error.to_string()));
-            unless_stopped(stop, name, sleep(delay)).await?;
+            unless_stopped(stop, sleep(delay)).await?;
             delay = (delay * 2).min(MAX_RETRY_DELAY);
         }
     }
@@ -482,12 +482,11 @@ async fn first_append_micros(log: &dyn Log, at: &TopicPartition) -> Result<Optio
 /// What `work` answers, unless the table is closed before.
 async fn unless_stopped<T>(
     stop: &mut watch::Receiver<bool>,
-    table: &str,
     work: impl Future<Output = T>,
 ) -> Result<T> {
     tokio::select! {
         biased;
-        () = stopped(stop) => Err(LakeError::Stopped(table.into())),
+        () = stopped(stop) => Err(LakeError::CutOff),
         done = work => Ok(done),
     }
 }

@@ -1,9 +1,10 @@
 //! A table: the files committed so far, and the log's tail behind them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -282,6 +283,8 @@ impl Table {
         }
         let current = self.snapshots.current();
         let Some(change) = change(&current) else { return Ok(false) };
+        let former = change.remove.iter().map(|file| self.root.join(&file.path));
+        let former: Vec<PathBuf> = former.collect();
         let committed = delta.commit(&current, change).await;
         drop(current);
         match committed {
@@ -293,6 +296,7 @@ impl Table {
             }
         }
         drop(delta);
+        former.iter().for_each(|path| note_left(path));
         self.release_log().await?;
         Ok(true)
     }
@@ -350,6 +354,13 @@ impl Table {
         self.tail_index.release(&next.offsets);
         self.snapshots.publish(next);
     }
+}
+
+/// Lets vacuum count the age of a file from now, when it left the table: readers of older versions
+/// have to finish.
+fn note_left(path: &Path) {
+    // One that is gone needs no time.
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 /// The directory of a table, made if it is missing.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
 use serde_json::Value;
@@ -281,7 +281,7 @@ async fn a_replay_that_is_cut_off_leaves_the_table_as_it_was() {
             assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
         }
         let outcome = replay.ended().await;
-        assert!(matches!(*outcome.unwrap_err(), LakeError::Stopped(_)));
+        assert!(matches!(*outcome.unwrap_err(), LakeError::CutOff));
         lake.log.allow_all_reads();
         let table = lake.open().await;
         until(&replay, |_| files(&table) == there).await;
@@ -310,6 +310,27 @@ async fn a_log_that_does_not_answer_is_waited_for() {
     let progress = replay.progress();
     assert_eq!((progress.rows, progress.lag, progress.fault), (100, Some(0), None));
     assert_eq!(count(&session(&table)).await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_before_can_be_travelled_back_to() {
+    let lake = Lake::new(quiet(), LogConfig::default());
+    let table = lake.open().await;
+    lake.append(0, 100, DAY_START_MICROS).await;
+    table.flush().await.unwrap();
+    let (version, former) = (table.version(), files(&table));
+    let long_ago = SystemTime::now() - Duration::from_secs(86_400);
+    for file in &former {
+        std::fs::File::open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    replayed(&table, DAY_START_MICROS + 50_000).await.unwrap();
+    table.maintain(chrono::Utc::now().timestamp_millis()).await.unwrap();
+    assert!(files(&table).is_superset(&former));
+    let url = deltalake::ensure_table_uri(table.path().to_str().unwrap()).unwrap();
+    let before = deltalake::open_table_with_version(url, version).await.unwrap();
+    let session = datafusion::prelude::SessionContext::new();
+    session.register_table("logs", before.table_provider().await.unwrap()).unwrap();
+    assert_eq!(number(&session, "SELECT count(message) FROM logs").await, 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
