@@ -209,6 +209,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/replays/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the latest replay of a view or a table stands. */
+        get: operations["status"];
+        put?: never;
+        /**
+         * Begins a view anew with what its streams have from a time on, or reads the part of a table from a
+         *     time on from the log anew. It answers as before until the new version has caught up; then that
+         *     takes its place.
+         */
+        post: operations["begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/silences": {
         parameters: {
             query?: never;
@@ -315,27 +337,6 @@ export interface paths {
         get: operations["trace"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/views/{name}/replay": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** How the latest replay of a view stands. */
-        get: operations["status"];
-        put?: never;
-        /**
-         * Begins a view anew with what its streams have from a time on. The view answers as before until
-         *     the new version has caught up; then that takes its place.
-         */
-        post: operations["begin"];
         delete?: never;
         options?: never;
         head?: never;
@@ -799,6 +800,8 @@ export interface components {
         };
         /** @description Where a replay begins. */
         ReplayRequest: {
+            /** @description Whether a table may have fewer rows than before, those that the log has lost. */
+            allow_fewer?: boolean;
             /** @description Event time of the first rows, in RFC 3339. */
             from: string;
         };
@@ -807,7 +810,7 @@ export interface components {
          * @enum {string}
          */
         ReplayState: "reading_history" | "catching_up" | "done" | "failed";
-        /** @description How the latest replay of a view stands. */
+        /** @description How the latest replay of a view or a table stands. */
         ReplayStatus: {
             /** @description What keeps it from going on, or has ended it. */
             fault?: string | null;
@@ -815,17 +818,17 @@ export interface components {
             from: string;
             /**
              * Format: int64
-             * @description Rows of history read so far.
-             */
-            history_rows?: number | null;
-            /**
-             * Format: int64
-             * @description Offsets of the log that are still to be read, once history has been.
+             * @description Offsets of the log that are still to be read, once what the lake has been.
              */
             lag?: number | null;
+            /** @description Name of the view or the table. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Rows read so far; of a view, those of history only.
+             */
+            rows?: number | null;
             state: components["schemas"]["ReplayState"];
-            /** @description Name of the view. */
-            view: string;
         };
         /** @description How a rule or an anomaly is doing. */
         RuleStatus: {
@@ -1597,6 +1600,98 @@ export interface operations {
             };
         };
     };
+    status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of the view or the table */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it stands */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayStatus"];
+                };
+            };
+            /** @description The token has not the scope `admin` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such view or table, or it was never replayed */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of the view or the table */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayRequest"];
+            };
+        };
+        responses: {
+            /** @description It has begun */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayStatus"];
+                };
+            };
+            /** @description The time is none, has yet to come, or is one since which the log has lost rows */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The token has not the scope `admin` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such view or table */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is being replayed already, or another view reads it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     silences: {
         parameters: {
             query?: never;
@@ -1839,98 +1934,6 @@ export interface operations {
             };
             /** @description The query took too long */
             504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-        };
-    };
-    status: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description Name of the view */
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description How it stands */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ReplayStatus"];
-                };
-            };
-            /** @description The token has not the scope `admin` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description There is no such view, or it was never replayed */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-        };
-    };
-    begin: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description Name of the view */
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ReplayRequest"];
-            };
-        };
-        responses: {
-            /** @description It has begun */
-            202: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ReplayStatus"];
-                };
-            };
-            /** @description The time is none, or has yet to come */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description The token has not the scope `admin` */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description There is no such view */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description It is being replayed already, or another view reads it */
-            409: {
                 headers: {
                     [name: string]: unknown;
                 };

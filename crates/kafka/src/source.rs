@@ -118,7 +118,7 @@ impl SourceLog {
         let partition = |(number, begin): (u32, &Offset)| {
             let at = TopicPartition::new(source.topic(), number);
             let from = covered.get(&at).map_or(*begin, |covered| *covered);
-            let range = OffsetRange { start: from, end: from };
+            let range = OffsetRange { start: from.min(*begin), end: from };
             Partition::new(at, codec.clone(), range, from, Arc::clone(&budget))
         };
         let begins = known.iter().flat_map(|known| &known.begins);
@@ -384,7 +384,7 @@ mod tests {
     async fn without_brokers_its_partitions_end_where_the_table_does() {
         let log = open(known(&[5, 7]), &[9]);
         assert_eq!(log.partitions("payments").unwrap(), 2);
-        assert_eq!(log.offsets(at(0)).unwrap(), OffsetRange { start: 9, end: 9 });
+        assert_eq!(log.offsets(at(0)).unwrap(), OffsetRange { start: 5, end: 9 });
         assert_eq!(log.offsets(at(1)).unwrap(), OffsetRange { start: 7, end: 7 });
         assert!(log.read(at(0), 9, 1).await.unwrap().is_empty());
         assert_eq!(open(None, &[]).partitions("payments").unwrap(), 0);

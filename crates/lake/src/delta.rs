@@ -183,7 +183,10 @@ impl DeltaLog {
         let transactions = transactions.chain(removal);
         let operation = match (change.data_change, change.add.is_empty()) {
             (true, false) => DeltaOperation::Write {
-                mode: SaveMode::Append,
+                mode: match change.remove.is_empty() {
+                    true => SaveMode::Append,
+                    false => SaveMode::Overwrite,
+                },
                 partition_by: Some(vec![DATE_COLUMN.into()]),
                 predicate: None,
             },

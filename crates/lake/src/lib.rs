@@ -13,6 +13,7 @@
 //! and is a DataFusion `TableProvider`. Everything a commit needs to be exactly once is in the
 //! commit itself: the files added and, as Delta application transactions `thalweg/<topic>/<n>`,
 //! the offsets they cover. Any Delta reader can read the table's directory.
+//! [`LakeTable::replay`] makes the part of a table from a time on anew from the log.
 
 mod background;
 mod compaction;
@@ -25,6 +26,7 @@ mod error;
 mod lag;
 mod maintenance;
 mod provider;
+mod replay;
 mod scan;
 mod snapshot;
 mod spec;
@@ -38,5 +40,6 @@ mod writer;
 pub use config::LakeConfig;
 pub use error::{LakeError, Result};
 pub use maintenance::Maintained;
+pub use replay::TableReplay;
 pub use spec::{DATE_COLUMN, TableSpec};
 pub use table::LakeTable;

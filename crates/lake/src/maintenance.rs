@@ -73,15 +73,21 @@ pub(crate) async fn maintain(table: &Arc<Table>, now_unix_millis: i64) -> Result
     let today = date_of(now_unix_millis.saturating_mul(1000));
     let mut done = Maintained::default();
     table.refresh().await?;
-    done.files_expired = expire(table, today).await?;
-    while !must_yield(table)? && compact_once(table, today).await? {
+    // A replay holds files that no version has, and has files left to replace.
+    let upkeep = table.upkeep.try_read();
+    if upkeep.is_ok() {
+        done.files_expired = expire(table, today).await?;
+    }
+    while upkeep.is_ok() && !must_yield(table)? && compact_once(table, today).await? {
         done.compactions += 1;
     }
     let keep_since = now_unix_millis - i64::from(table.config.delta_log_hours) * HOUR_MILLIS;
     table.checkpoint(keep_since).await?;
     // Queries that have ended since the last commit may have held the log back.
     table.release_log().await?;
-    done.files_vacuumed = vacuum(table, now_unix_millis).await?;
+    if upkeep.is_ok() {
+        done.files_vacuumed = vacuum(table, now_unix_millis).await?;
+    }
     let label = || [("table", table.spec.name.clone())];
     metrics::counter!("thalweg_lake_expired_files_total", &label())
         .increment(done.files_expired as u64);
@@ -117,8 +123,8 @@ async fn expire(table: &Table, today: i32) -> Result<usize> {
     Ok(expired)
 }
 
-/// Deletes files that have not been in the table for so long that nobody reads them any more, nor is
-/// about to add them. When they left it is what this process has seen: after a start it counts anew.
+/// Deletes files that are not in the table, not read by a query, and old enough that nobody else
+/// reads them or is about to add them.
 async fn vacuum(table: &Table, now_unix_millis: i64) -> Result<usize> {
     let age_secs = table.config.vacuum_age_secs.max(MIN_VACUUM_AGE_SECS);
     let age_millis = i64::try_from(age_secs).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -127,27 +133,12 @@ async fn vacuum(table: &Table, now_unix_millis: i64) -> Result<usize> {
     let files = in_use.iter().flat_map(|snapshot| &snapshot.files);
     let kept: HashSet<PathBuf> = files.map(|file| table.root.join(&file.path)).collect();
     let root = table.root.clone();
-    let listed = tokio::task::spawn_blocking(move || unknown_files(&root, &kept)).await;
-    let unknown = listed.map_err(|_| LakeError::Stopped("vacuum".into()))??;
-    let expired: Vec<PathBuf> = {
-        let mut since = table.unknown_since.lock();
-        since.retain(|path, _| unknown.contains(path));
-        for path in unknown {
-            since.entry(path).or_insert(now_unix_millis);
-        }
-        since.extract_if(|_, since| *since < before).map(|(path, _)| path).collect()
-    };
-    let delete = move || -> Result<usize> {
-        let expired = expired.iter().filter(|path| modified_before(path, before));
-        let deleted = expired.map(|path| fs::remove_file(path).map_err(LakeError::io(path)));
-        deleted.collect::<Result<Vec<()>>>().map(|deleted| deleted.len())
-    };
-    let deleted = tokio::task::spawn_blocking(delete).await;
+    let work = move || delete_unknown(&root, &kept, before);
+    let deleted = tokio::task::spawn_blocking(work).await;
     deleted.map_err(|_| LakeError::Stopped("vacuum".into()))?
 }
 
-/// Data files under `root` that are not among `kept`. Removes directories that have become empty.
-fn unknown_files(root: &Path, kept: &HashSet<PathBuf>) -> Result<HashSet<PathBuf>> {
+fn delete_unknown(root: &Path, kept: &HashSet<PathBuf>, before_unix_millis: i64) -> Result<usize> {
     let list = |path: &Path| -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(path).map_err(LakeError::io(path))?;
         Ok(entries.flatten().map(|entry| entry.path()).collect())
@@ -156,15 +147,19 @@ fn unknown_files(root: &Path, kept: &HashSet<PathBuf>) -> Result<HashSet<PathBuf
         let name = path.file_name().and_then(|name| name.to_str());
         path.is_dir() && name.is_some_and(|name| name.starts_with(&format!("{DATE_COLUMN}=")))
     };
-    let mut unknown = HashSet::new();
+    let mut deleted = 0;
     for partition in list(root)?.into_iter().filter(is_partition) {
-        let files = list(&partition)?.into_iter();
-        let is_data = |path: &PathBuf| path.extension().is_some_and(|e| e == "parquet");
-        unknown.extend(files.filter(|path| is_data(path) && !kept.contains(path)));
+        for path in list(&partition)? {
+            let parquet = path.extension().is_some_and(|extension| extension == "parquet");
+            if parquet && !kept.contains(&path) && modified_before(&path, before_unix_millis) {
+                fs::remove_file(&path).map_err(LakeError::io(&path))?;
+                deleted += 1;
+            }
+        }
         // Fails while there are files in it, as it should.
         let _ = fs::remove_dir(&partition);
     }
-    Ok(unknown)
+    Ok(deleted)
 }
 
 fn modified_before(path: &Path, unix_millis: i64) -> bool {

@@ -1,9 +1,10 @@
 //! A table: the files committed so far, and the log's tail behind them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, atomic::AtomicI64};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use parking_lot::Mutex;
 use thalweg_log::{Log, Offset, TopicPartition};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -21,6 +22,7 @@ use crate::delta::{Change, DeltaLog};
 use crate::error::{LakeError, Result};
 use crate::lag;
 use crate::maintenance::{self, Maintained};
+use crate::replay::{self, TableReplay};
 use crate::snapshot::{Offsets, Snapshot, Snapshots};
 use crate::spec::TableSpec;
 use crate::tail_index::{self, TailIndex};
@@ -49,6 +51,8 @@ pub struct LakeTable {
     pub(crate) table: Arc<Table>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// The latest replay, and who works on it.
+    replaying: Mutex<Option<(TableReplay, JoinHandle<()>)>>,
 }
 
 /// What the writer, the maintenance and the queries of a table share.
@@ -65,8 +69,8 @@ pub(crate) struct Table {
     pub flush_now: Notify,
     /// When the oldest row was appended that the writer has not committed, Unix ms; 0 if it has all.
     pub oldest_unix_millis: AtomicI64,
-    /// Data files that no version at hand has, and since when the vacuum has seen them so, Unix ms.
-    pub unknown_since: Mutex<HashMap<PathBuf, i64>>,
+    /// Held while files are merged, dropped or deleted, by a replay alone.
+    pub upkeep: RwLock<()>,
     delta: tokio::sync::Mutex<DeltaLog>,
 }
 
@@ -93,7 +97,7 @@ impl LakeTable {
         if table.log.ownership().is_shared() {
             tasks.push(tokio::spawn(keep_current(Arc::clone(&table), stop.subscribe())));
         }
-        Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Self { table, stop, tasks: Mutex::new(tasks), replaying: Mutex::default() }))
     }
 
     /// First offset of each partition of `begins` that the table in `directory` does not cover;
@@ -176,8 +180,34 @@ impl LakeTable {
         Ok(())
     }
 
-    /// Compacts, drops what is older than the retention, and deletes files nobody reads. Runs by
-    /// itself every `maintenance_interval_secs`; `now_unix_millis` decides what is old.
+    /// Begins to read the rows at and after a time, in microseconds since the Unix epoch, from the log
+    /// anew; they take the place of those the table has, in a new version, when all have been read.
+    /// Unless `allow_fewer`, only if they are as many.
+    ///
+    /// Of a table in whose log no other process works on partitions.
+    ///
+    /// # Errors
+    /// [`LakeError::Replaying`], [`LakeError::LogBegins`], and the log's errors. What comes later is
+    /// told by the [`TableReplay`].
+    pub async fn replay(&self, from_micros: i64, allow_fewer: bool) -> Result<TableReplay> {
+        let table = &self.table;
+        let offsets = table.snapshots.current().offsets.clone();
+        replay::expect_begun(table.log.as_ref(), offsets.keys(), from_micros).await?;
+        let mut replaying = self.replaying.lock();
+        if replaying.as_ref().is_some_and(|(latest, _)| latest.outcome().is_none()) {
+            return Err(LakeError::Replaying(self.name().into()));
+        }
+        let part = replay::Part { from_micros, allow_fewer };
+        let (state, told) = watch::channel(replay::State::default());
+        let work = replay::run(Arc::clone(table), part, self.stop.subscribe(), state);
+        let replay = TableReplay::new(part, told);
+        *replaying = Some((replay.clone(), tokio::spawn(work)));
+        Ok(replay)
+    }
+
+    /// Compacts, drops what is older than the retention, and deletes files nobody reads; only the rest
+    /// while the table is replayed. Runs by itself every `maintenance_interval_secs`; `now_unix_millis`
+    /// decides what is old.
     ///
     /// # Errors
     /// The disk or the Delta log refuses; nothing is lost, and the next run tries again.
@@ -189,7 +219,8 @@ impl LakeTable {
     pub async fn shutdown(&self) {
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks {
+        let replaying = self.replaying.lock().take().map(|(_, task)| task);
+        for task in tasks.into_iter().chain(replaying) {
             if let Err(error) = task.await {
                 tracing::error!(table = self.name(), %error, "background task ended badly");
             }
@@ -200,6 +231,7 @@ impl LakeTable {
 impl Drop for LakeTable {
     fn drop(&mut self) {
         self.tasks.lock().iter().for_each(JoinHandle::abort);
+        self.replaying.lock().iter().for_each(|(_, task)| task.abort());
     }
 }
 
@@ -235,7 +267,7 @@ impl Table {
             tail_index: TailIndex::default(),
             flush_now: Notify::new(),
             oldest_unix_millis: AtomicI64::new(0),
-            unknown_since: Mutex::default(),
+            upkeep: RwLock::default(),
             delta: tokio::sync::Mutex::new(delta),
         };
         table.release_log().await?;
@@ -254,6 +286,8 @@ impl Table {
         self.catch_up(&mut delta).await?;
         let current = self.snapshots.current();
         let Some(change) = change(&current) else { return Ok(false) };
+        let former = change.remove.iter().map(|file| self.root.join(&file.path));
+        let former: Vec<PathBuf> = former.collect();
         let committed = delta.commit(&current, change).await;
         drop(current);
         match committed {
@@ -265,6 +299,7 @@ impl Table {
             }
         }
         drop(delta);
+        former.iter().for_each(|path| note_left(path));
         self.release_log().await?;
         Ok(true)
     }
@@ -314,6 +349,13 @@ impl Table {
         self.tail_index.release(&next.offsets);
         self.snapshots.publish(next);
     }
+}
+
+/// Lets vacuum count the age of a file from now, when it left the table: readers of older versions
+/// have to finish.
+fn note_left(path: &Path) {
+    // One that is gone needs no time.
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 /// The directory of a table, made if it is missing.

@@ -25,11 +25,11 @@ use crate::snapshot::{Offsets, Snapshot};
 use crate::table::{Table, stopped};
 
 /// Wait after the first failure; doubles up to [`MAX_RETRY_DELAY`].
-const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+pub(crate) const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+pub(crate) const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// How long rows may have waited in the log while encoding gives way to taking in more; beyond that,
 /// it takes its share.
 const MAX_WAIT_MILLIS: i64 = 20_000;
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// How long offsets without rows wait for some to be committed with.
 const NO_ROWS_PATIENCE: Duration = Duration::from_secs(60);
 

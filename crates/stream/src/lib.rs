@@ -70,4 +70,4 @@ pub use templates::{
     templates_schema,
 };
 pub use view::consumer_group;
-pub use views::{Planned, Progress, Replay, Views};
+pub use views::{Planned, Replay, Views};

@@ -29,7 +29,7 @@ use crate::table::ViewTable;
 use crate::task::{Task, ends};
 use crate::view::{Made, Published};
 
-pub use self::replay::{Progress, Replay};
+pub use self::replay::Replay;
 
 /// Views over streams, maintained on threads of their own.
 pub struct Views {
@@ -296,6 +296,11 @@ impl Views {
             version.end().await;
         }
         Ok(())
+    }
+
+    /// Names of the views.
+    pub fn names(&self) -> Vec<String> {
+        self.known.lock().running.keys().cloned().collect()
     }
 
     /// Topics of the views there are, of all their versions.

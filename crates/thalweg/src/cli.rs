@@ -33,7 +33,13 @@ pub(crate) enum Command {
     Topics(LogArgs),
     /// Show how far consumer groups have read the log, and how far they lag behind
     Groups(LogArgs),
-    /// Begin a view anew with the events since a time; it answers as before until that is done
+    /// Begin a view or a table anew from a time on; it answers as before until that is done
+    ///
+    /// A view begins with the events since that time, from the lake and then the log, and forgets what
+    /// was before. A table keeps its rows from before; those at and after that time are read from
+    /// the log anew, and take the place of what the table has in one step: after an upgrade that
+    /// reads more, or when files of the table were damaged. It is refused when the log no longer has
+    /// what came since, and ends without a change when the table would have fewer rows.
     Replay(ReplayArgs),
     /// Create, list and revoke tokens, with which clients prove who they are
     #[command(subcommand)]
@@ -133,11 +139,14 @@ pub(crate) struct LogArgs {
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// The view
-    pub(crate) view: String,
+    /// The view or the table
+    pub(crate) name: String,
     /// Time of the first events, e.g. 2026-11-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) from: String,
+    /// Let a table lose the rows that the log has no longer
+    #[arg(long)]
+    pub(crate) allow_fewer: bool,
     /// Do not wait until the new version answers
     #[arg(long)]
     pub(crate) no_wait: bool,

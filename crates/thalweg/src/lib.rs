@@ -25,6 +25,7 @@ mod metrics_table;
 mod node_log;
 mod openapi;
 mod replay_api;
+mod replays;
 mod server;
 mod sources;
 mod tables;

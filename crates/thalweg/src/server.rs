@@ -26,6 +26,7 @@ use crate::{
     audit::AuditWriter,
     config::{Address, Config},
     config_api, format_api, health, identity_api, log_api, metrics_table, openapi, replay_api,
+    replays::NodeReplays,
     sources::NodeSources,
     tables,
     views::NodeViews,
@@ -114,6 +115,8 @@ impl Server {
         let ingest = IngestConfig { former_topics, ..config.ingest.clone() };
         let ingest = Ingest::open(shared.clone(), ingest).await?;
 
+        let replays =
+            NodeReplays::new(shared.clone(), views.clone(), tables.clone(), sources.tables());
         let gate = |address: SocketAddr| Gate::new(access.clone(), address.ip());
         let health = health::Health {
             log: shared,
@@ -123,7 +126,7 @@ impl Server {
             alerts: alerts.clone(),
             metrics,
         };
-        let operating = log_api::router(log.clone()).merge(replay_api::router(views.clone()));
+        let operating = log_api::router(log.clone()).merge(replay_api::router(replays));
         let routes =
             http_routes(config, &gate(addresses.http), &ingest, &query, &alerts, operating, health);
         let grpc = thalweg_ingest::grpc::router(ingest.clone());

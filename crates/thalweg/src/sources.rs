@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use thalweg_event::schema::column;
@@ -87,8 +88,12 @@ pub(crate) fn stated(config: &Config, created: &[String]) -> Result<Vec<Source>,
     config.sources.iter().map(source).collect()
 }
 
+/// The tables of sources as they are now, by name: further partitions make them open anew.
+pub(crate) type SourceTables = Arc<Mutex<BTreeMap<String, Arc<LakeTable>>>>;
+
 /// The sources of a node.
 pub(crate) struct NodeSources {
+    tables: SourceTables,
     stopping: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -101,10 +106,10 @@ impl NodeSources {
         log: &Arc<dyn Log>,
         query: &Arc<QueryEngine>,
     ) -> anyhow::Result<Self> {
-        let mut opened = vec![];
+        let (tables, mut opened) = (SourceTables::default(), vec![]);
         for source in stated(config, &[])? {
             let name = source.name().to_owned();
-            let keeper = Keeper::new(source, config, log.clone(), query.clone());
+            let keeper = Keeper::new(source, config, log.clone(), query.clone(), tables.clone());
             let open = keeper.open().await;
             opened.push((open.with_context(|| format!("sources: `{name}`"))?, keeper));
         }
@@ -112,7 +117,11 @@ impl NodeSources {
         let task =
             |(open, keeper): (Open, Keeper)| tokio::spawn(keeper.run(open, stopping.clone()));
         let tasks = opened.into_iter().map(task).collect();
-        Ok(Self { stopping, tasks })
+        Ok(Self { tables, stopping, tasks })
+    }
+
+    pub(crate) fn tables(&self) -> SourceTables {
+        self.tables.clone()
     }
 
     /// Commits what was read, and closes the tables.
@@ -136,6 +145,7 @@ struct Keeper {
     file: PathBuf,
     rejected: Arc<dyn Log>,
     query: Arc<QueryEngine>,
+    tables: SourceTables,
 }
 
 /// A source as long as its topic has no further partitions.
@@ -150,6 +160,7 @@ impl Keeper {
         config: &Config,
         rejected: Arc<dyn Log>,
         query: Arc<QueryEngine>,
+        tables: SourceTables,
     ) -> Self {
         let name = source.name();
         Self {
@@ -159,6 +170,7 @@ impl Keeper {
             file: config.data_dir.join("sources").join(format!("{name}.json")),
             rejected,
             query,
+            tables,
             source,
         }
     }
@@ -178,6 +190,7 @@ impl Keeper {
             provider: table.clone(),
             is_for_admins: false,
         });
+        self.tables.lock().insert(self.source.name().to_owned(), table.clone());
         Ok(Open { log, table })
     }
 

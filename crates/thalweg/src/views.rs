@@ -27,7 +27,6 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::created::created_names;
-pub(crate) use self::replay::{Refused, Stage};
 use self::{
     created::CreatedViews, history::LakeHistories, holdings::Holdings, replay::Waiting,
     retired::Retired, versions::Versions,
@@ -133,6 +132,16 @@ impl NodeViews {
             *node.following.lock() = Some(AbortOnDropHandle::new(following));
         }
         Ok(node)
+    }
+
+    /// Whether there is a view `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.views.query(name).is_ok()
+    }
+
+    /// Names of all views.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.views.names()
     }
 
     /// Goes on with the replays that the last stop has cut off.

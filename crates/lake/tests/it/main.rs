@@ -4,10 +4,12 @@
 
 mod events;
 mod exactly_once;
+mod gated_log;
 mod kill;
 mod maintenance;
 mod memory_log;
 mod others;
 mod queries;
+mod replay;
 mod sharing;
 mod spans;

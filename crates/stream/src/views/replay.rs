@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
-use thalweg_log::{Offset, TopicPartition};
+use thalweg_log::{Offset, Progress, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -36,17 +36,6 @@ pub struct Replay {
     pub number: u32,
     /// Event time, in microseconds since the Unix epoch, before which rows are none of the view's.
     pub since_micros: i64,
-}
-
-/// How far a new version of a view has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Rows of history read.
-    pub history_rows: u64,
-    /// Offsets of the log that it has still to read; `None` while it reads history.
-    pub lag: Option<u64>,
-    /// What keeps it from going on, if something does; it tries again.
-    pub fault: Option<String>,
 }
 
 impl Views {
@@ -109,7 +98,7 @@ impl Views {
             ends.iter().map(|(at, end)| end.saturating_sub(read(at))).sum()
         };
         Some(Progress {
-            history_rows: standing.history_rows(),
+            rows: standing.history_rows(),
             lag: standing.reached().map(lag),
             fault: standing.fault(),
         })

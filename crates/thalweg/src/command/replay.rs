@@ -1,4 +1,4 @@
-//! `thalweg replay`: a view begun anew from a time on.
+//! `thalweg replay`: a view or a table begun anew from a time on.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -21,13 +21,13 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.server)?;
-    let path = format!("/api/v1/views/{}/replay", args.view);
-    let request = ReplayRequest { from: args.from.clone() };
+    let path = format!("/api/v1/replays/{}", args.name);
+    let request = ReplayRequest { from: args.from.clone(), allow_fewer: args.allow_fewer };
     let mut status = read(client.post_json(&path, &request).await?).await?;
     let later =
         "it goes on on the server; `SELECT` answers from the former version until it is done";
     if args.no_wait {
-        println!("{} is replayed from {}: {later}", status.view, status.from);
+        println!("{} is replayed from {}: {later}", status.name, status.from);
         return Ok(ExitCode::SUCCESS);
     }
     let style = ProgressStyle::with_template("{spinner} {msg}")
@@ -41,13 +41,16 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         match status.state {
             ReplayState::Done => {
                 bar.finish_and_clear();
-                println!("{} answers with what came since {}", status.view, status.from);
+                println!(
+                    "{} was replayed from {}; the new version answers",
+                    status.name, status.from
+                );
                 return Ok(ExitCode::SUCCESS);
             }
             ReplayState::Failed => {
                 bar.finish_and_clear();
                 let why = status.fault.unwrap_or_default();
-                anyhow::bail!("{} was not replayed and answers as before: {why}", status.view);
+                anyhow::bail!("{} was not replayed and answers as before: {why}", status.name);
             }
             ReplayState::ReadingHistory | ReplayState::CatchingUp => {}
         }
@@ -70,11 +73,9 @@ async fn read(answer: reqwest::Response) -> anyhow::Result<ReplayStatus> {
 }
 
 fn told(status: &ReplayStatus) -> String {
-    let rows = status.history_rows.unwrap_or(0);
-    let stage = match status.lag {
-        None => format!("{rows} rows of history read"),
-        Some(lag) => format!("{rows} rows of history read, {lag} offsets of the log to read"),
-    };
+    let rows = status.rows.unwrap_or(0);
+    let lag = status.lag.map(|lag| format!(", {lag} offsets of the log to read"));
+    let stage = format!("{rows} rows read{}", lag.unwrap_or_default());
     let fault = status.fault.as_ref().map(|fault| format!("; trying again after: {fault}"));
-    format!("{} from {}: {stage}{}", status.view, status.from, fault.unwrap_or_default())
+    format!("{} from {}: {stage}{}", status.name, status.from, fault.unwrap_or_default())
 }

@@ -1,62 +1,22 @@
 //! `thalweg replay`: a view begun anew from a time on, beside the one that answers.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use thalweg_lake::LakeTable;
 use thalweg_query::NamedTable;
-use thalweg_stream::{Progress, Replay, StreamError};
+use thalweg_stream::{Replay, StreamError};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::NodeViews;
+use crate::replays::{Refused, Stage};
 
 /// Longest that a new version may take to come as far as the one that was stopped for it: for so long,
 /// no other view can be created or dropped.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(20);
 /// Pause before a hand-over that came to nothing is tried again.
 const HAND_OVER_RETRY: Duration = Duration::from_secs(5);
-
-/// Why a view is not replayed.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// There is no such view.
-    Unknown(String),
-    /// The time is none to begin from.
-    Time(String),
-    /// Not as things are.
-    Conflict(String),
-    /// The node could not.
-    Failed(String),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unknown(why) | Self::Time(why) | Self::Conflict(why) | Self::Failed(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl From<StreamError> for Refused {
-    fn from(error: StreamError) -> Self {
-        let why = error.to_string();
-        match error {
-            StreamError::Unknown(_) => Self::Unknown(why),
-            StreamError::Replaying(_) | StreamError::InUse { .. } => Self::Conflict(why),
-            _ => Self::Failed(why),
-        }
-    }
-}
-
-impl From<anyhow::Error> for Refused {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
-    }
-}
 
 /// A replay that waits to be over.
 pub(crate) struct Waiting {
@@ -75,14 +35,6 @@ impl Waiting {
     }
 }
 
-/// How a replay stands.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    Running(Progress),
-    Done,
-    Failed(String),
-}
-
 impl NodeViews {
     /// Begins a new version of a view with what its streams have from a time on.
     pub(crate) async fn replay(
@@ -90,23 +42,7 @@ impl NodeViews {
         name: &str,
         since_micros: i64,
     ) -> Result<(), Refused> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if i128::from(since_micros) > now.as_micros().cast_signed() {
-            return Err(Refused::Time("expected a time that has been, found one to come".into()));
-        }
-        if self.log.ownership().is_shared() {
-            return Err(Refused::Conflict(
-                "processes that share partitions (log.kafka.shared) cannot replay views; stop all but \
-                 one, and start that without it"
-                    .into(),
-            ));
-        }
-        let tables = self.tables.lock().await;
-        if !tables.contains_key(name) && self.query.has_table(name) {
-            return Err(Refused::Unknown(format!(
-                "`{name}` is a table; views can be replayed, tables cannot"
-            )));
-        }
+        let _tables = self.tables.lock().await;
         let query = self.views.query(name)?;
         if self.versions.of(name, &query).pending.is_some() {
             return Err(StreamError::Replaying(name.into()).into());

@@ -149,6 +149,11 @@ fn tokens_open_what_their_scope_says_until_they_are_revoked() {
     assert!(status == 422 && answer.contains("limited to"), "{status} {answer}");
     assert_eq!(world.sql("SELECT 1", &sender).0, 403);
     assert_eq!(world.post("/api/v1/logs", &event("shop"), &reader).0, 403);
+    let replay = r#"{"from":"2026-01-01T00:00:00Z"}"#;
+    for limited in [&sender, &reader] {
+        assert_eq!(world.post("/api/v1/replays/logs", replay, limited).0, 403);
+    }
+    assert_eq!(world.post("/api/v1/replays/logs", replay, &root).0, 202);
 
     let services = "SELECT service, count(*) FROM logs GROUP BY 1 ORDER BY 1";
     assert_eq!(world.sql(services, &reader).1["rows"], json!([["shop", 1]]));

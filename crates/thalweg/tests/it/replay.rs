@@ -31,14 +31,14 @@ fn create(server: &Server, name: &str, query: &str) {
     assert_eq!(status, 200, "{text}");
 }
 
-fn replay(server: &Server, view: &str, from: &str) -> (u16, String) {
-    let url = format!("{}/api/v1/views/{view}/replay", server.http);
+fn replay(server: &Server, name: &str, from: &str) -> (u16, String) {
+    let url = format!("{}/api/v1/replays/{name}", server.http);
     post(&url, &json!({ "from": from }).to_string())
 }
 
 /// State of the latest replay; `None` if none is known.
 fn state(server: &Server, view: &str) -> Option<String> {
-    let url = format!("{}/api/v1/views/{view}/replay", server.http);
+    let url = format!("{}/api/v1/replays/{view}", server.http);
     let (status, text) = answer(reqwest::Client::new().get(url));
     let told: Value = serde_json::from_str(&text).unwrap();
     assert!(status == 200 || status == 404, "{text}");
@@ -90,8 +90,8 @@ fn a_replayed_view_equals_batch_sql_and_what_cannot_be_replayed_is_refused() {
     eventually(&server, counts, &["10", "10"]);
 
     for (view, from, status, expected) in [
-        ("nothing", "2026-01-05T10:00:00Z", 404, "there is no view `nothing`"),
-        ("logs", "2026-01-05T10:00:00Z", 404, "`logs` is a table"),
+        ("nothing", "2026-01-05T10:00:00Z", 404, "no view or table `nothing`"),
+        ("templates", "2026-01-05T10:00:00Z", 404, "there are: account_sweeps, minutes, per_ten, "),
         ("per_ten", "2999-01-01T00:00:00Z", 400, "found one to come"),
         ("per_ten", "yesterday", 400, "found `yesterday`"),
         ("per_ten", "2026-01-05T10:00:00Z", 409, "is read by view `minutes`"),
@@ -109,7 +109,7 @@ fn a_replayed_view_equals_batch_sql_and_what_cannot_be_replayed_is_refused() {
     let output = server.run(["replay", "per_ten", "--from", from]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains(&format!("per_ten answers with what came since {from}")), "{told}");
+    assert!(told.contains(&format!("per_ten was replayed from {from}")), "{told}");
     assert_eq!(server.sql(counts), ["7", "10", "10", "10"]);
     server.kill();
 
@@ -165,6 +165,68 @@ fn a_view_that_is_replaced_soon_after_replays_has_nothing_of_before() {
     assert!(left.len() == 3 && !left.iter().any(is_replay), "{left:?}");
     assert_eq!(say(&server, "DROP VIEW per_ten").0, 200);
     assert_eq!(versions(data.path()), Vec::<String>::new());
+}
+
+/// What a command has said, which is expected to have gone as `is_success` says.
+fn told(server: &Server, command: &[&str], is_success: bool) -> String {
+    let output = server.run(command.iter().copied());
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(output.status.success(), is_success, "{command:?}: {text}");
+    text
+}
+
+#[test]
+fn a_damaged_part_of_a_table_is_read_from_the_log_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), SETTINGS);
+    for (day, service) in [("2026-01-05", "a"), ("2026-01-06", "b"), ("2026-01-07", "c")] {
+        let times: Vec<String> = (0..60).map(|n| format!("{day}T10:00:{n:02}Z")).collect();
+        send(&server, &times.iter().map(|time| (time.as_str(), service)).collect::<Vec<_>>());
+    }
+    let folder = data.path().join("lake/logs/date=2026-01-06");
+    let start = Instant::now();
+    while !folder.exists() || std::fs::read_dir(&folder).unwrap().next().is_none() {
+        assert!(start.elapsed() < PATIENCE, "nothing is committed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    server.stop();
+    for file in std::fs::read_dir(&folder).unwrap() {
+        std::fs::write(file.unwrap().path(), b"damaged").unwrap();
+    }
+
+    let server = Server::start(data.path(), SETTINGS);
+    let counts = "SELECT service, count(*), count(message) FROM logs \
+        WHERE timestamp < '2026-02-01' GROUP BY service ORDER BY service";
+    assert!(!server.run(["query", counts]).status.success());
+    let from = "2026-01-06T10:00:30Z";
+    let said = told(&server, &["replay", "logs", "--from", from], false);
+    assert!(said.contains("replay from 2026-01-06T10:00:00Z or earlier"), "{said}");
+    assert!(!server.run(["query", counts]).status.success(), "it is as it was");
+
+    let from = "2026-01-06T00:00:00Z";
+    let said = told(&server, &["replay", "logs", "--from", from, "--allow-fewer"], true);
+    assert!(said.contains(&format!("logs was replayed from {from}")), "{said}");
+    let whole = ["a,60,60", "b,60,60", "c,60,60"];
+    assert_eq!(server.sql(counts), whole);
+    let url = format!("{}/api/v1/replays/logs", server.http);
+    let (status, text) = answer(reqwest::Client::new().get(url));
+    let status_told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!((&status_told["name"], &status_told["state"]), (&json!("logs"), &json!("done")));
+
+    let said = told(&server, &["replay", "nothing", "--from", from], false);
+    assert!(said.contains("404") && said.contains(", logs, spans, rejected, audit,"), "{said}");
+    let said = told(&server, &["replay", "service_health", "--from", from, "--allow-fewer"], false);
+    assert!(said.contains("400") && said.contains("`service_health` is a view"), "{said}");
+    let said = told(&server, &["replay", "spans", "--from", from, "--no-wait"], true);
+    assert!(said.contains("goes on on the server"), "{said}");
+    has_ended(&server, "spans");
+    server.stop();
+    let server = Server::start(data.path(), SETTINGS);
+    assert_eq!(server.sql(counts), whole);
+    assert_eq!(state(&server, "logs"), None);
 }
 
 /// Where versions of the view are: in the log, in the lake and among the states of views.

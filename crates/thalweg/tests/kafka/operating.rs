@@ -51,6 +51,40 @@ fn topics_and_the_lag_of_groups_are_shown() {
     server.stop();
 }
 
+#[test]
+fn a_damaged_table_is_read_from_kafka_anew_while_events_come() {
+    let cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_in(&cluster, "json");
+    let settings = [log.as_str(), "lake.flush_interval_ms=200"];
+    let send = |server: &Server, numbers: std::ops::Range<u32>| {
+        let event = |n: u32| format!(r#"{{"service":"a","message":"hello","event_id":"{n}"}}"#);
+        let body: Vec<String> = numbers.map(event).collect();
+        let url = format!("{}/api/v1/logs?format=ndjson", server.http);
+        assert_eq!(post(&url, &body.join("\n")).0, 200);
+    };
+    let server = Server::start(directory.path(), &settings);
+    send(&server, 0..100);
+    eventually("the events are committed", || {
+        csv(&server, "groups").contains("\nlake/logs,logs.routine,0,100,100,0\n")
+    });
+    server.stop();
+    let folders = std::fs::read_dir(directory.path().join("lake/logs")).unwrap();
+    let folders = folders.map(|entry| entry.unwrap().path());
+    let dates = folders.filter(|folder| folder.to_string_lossy().contains("date="));
+    for file in dates.flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        std::fs::write(file.unwrap().path(), b"damaged").unwrap();
+    }
+    let server = Server::start(directory.path(), &settings);
+    send(&server, 100..150);
+    let output = server.run(["replay", "logs", "--from", "2020-01-01T00:00:00Z"]);
+    send(&server, 150..200);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let count = "SELECT count(message), count(DISTINCT event_id) FROM logs";
+    assert_eq!(server.sql(count), ["200,200"]);
+    server.stop();
+}
+
 /// Value of a metric, summed over its labels; not a number while there is none of that name.
 pub(crate) fn metric(server: &Server, name: &str) -> f64 {
     let metrics = get(&format!("{}/metrics", server.http));

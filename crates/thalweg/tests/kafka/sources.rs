@@ -103,7 +103,22 @@ fn each_message_is_there_once(world: &World, settings: &[&str]) {
     let damaged = "kafka,7b64616d61676564";
     await_rows(&server, rejected, &[&format!("{damaged},false"), &format!("{damaged},true")]);
     assert_eq!(server.sql("SELECT count(*) FROM logs WHERE service = 'others'"), ["0"]);
+
+    // What was read by processes that are gone is read anew by one that is not.
+    let payments = "SELECT count(*), count(DISTINCT id), sum(id) FROM payments";
+    let rejected = server.sql("SELECT count(*) FROM rejected");
+    replay(&server, "payments", "1970-01-01T00:00:00Z");
+    assert_eq!(server.sql(payments), [&*expected]);
+    assert_eq!(server.sql(places), [format!("{},2", total + 2)]);
+    replay(&server, "payments", "2026-11-25T00:00:00Z");
+    assert_eq!(server.sql(payments), [&*expected]);
+    assert_eq!(server.sql("SELECT count(*) FROM rejected"), rejected);
     server.stop();
+}
+
+fn replay(server: &Server, table: &str, from: &str) {
+    let output = server.run(["replay", table, "--from", from]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
