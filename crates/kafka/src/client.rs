@@ -94,6 +94,8 @@ pub(crate) fn consumer(
         ("queued.max.messages.kbytes", &prefetch),
         ("fetch.wait.max.ms", "100"),
         ("fetch.error.backoff.ms", "100"),
+        // A queue that was full is filled again at once: librdkafka waits a second by itself.
+        ("fetch.queue.backoff.ms", "1"),
         ("check.crcs", "true"),
     ];
     let client = client_config(config, &more).map_err(|error| wrong_settings(&error))?;

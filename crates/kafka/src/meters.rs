@@ -8,6 +8,11 @@ pub(crate) fn waiting(at: &TopicPartition, rows: u64, age_millis: i64) {
     metrics::gauge!("thalweg_kafka_spool_age_seconds", &labels(at)).set(age_millis as f64 / 1e3);
 }
 
+/// A read of the log, and where it found its rows.
+pub(crate) fn read(from: &'static str) {
+    metrics::counter!("thalweg_kafka_log_reads_total", "from" => from).increment(1);
+}
+
 /// Rows that a broker has refused for good.
 pub(crate) fn refused(at: &TopicPartition, rows: usize) {
     metrics::counter!("thalweg_kafka_refused_rows_total", &labels(at)).increment(rows as u64);

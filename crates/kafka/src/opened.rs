@@ -12,6 +12,7 @@ use crate::{
     client::unavailable,
     groups::Groups,
     lane_handle::LaneHandle,
+    meters,
     overflow::Packed,
     partition::{Found, Partition},
     readers::Readers,
@@ -76,9 +77,15 @@ impl Shared {
                 return Ok(vec![]);
             }
             match partition.find(from, max_bytes)? {
-                Found::Entries(entries) => return Ok(entries),
+                Found::Entries(entries) => {
+                    meters::read("memory");
+                    return Ok(entries);
+                }
                 Found::OnDisk(packed) => match read_packed(packed).await {
-                    Ok(entries) => return Ok(entries),
+                    Ok(entries) => {
+                        meters::read("disk");
+                        return Ok(entries);
+                    }
                     Err(error) => {
                         tracing::warn!(at = %partition.at, %error, "reading it from Kafka again");
                         partition.forget_disk();
@@ -96,6 +103,7 @@ impl Shared {
                 Found::Elsewhere => break,
             }
         }
+        meters::read("kafka");
         let _turn = self.readers.turn().await;
         let (readers, partition) = (Arc::clone(&self.readers), Arc::clone(partition));
         let at = partition.at.clone();
