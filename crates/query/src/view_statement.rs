@@ -105,7 +105,8 @@ impl ViewStatement {
         })
     }
 
-    /// Carries the statement out for `asker`; answers what was done.
+    /// Carries the statement out for `asker`, to its end, also when nobody waits for that any more;
+    /// answers what was done.
     ///
     /// # Errors
     /// [`QueryError::Forbidden`] without the scope `admin`, [`QueryError::Invalid`] with the
@@ -115,6 +116,11 @@ impl ViewStatement {
         engine: &Arc<QueryEngine>,
         asker: &Asker,
     ) -> Result<String, QueryError> {
+        let run = self.carry_out(Arc::clone(engine), asker.clone());
+        tokio::spawn(run).await.unwrap_or_else(|error| Err(invalid(error.to_string())))
+    }
+
+    async fn carry_out(self, engine: Arc<QueryEngine>, asker: Asker) -> Result<String, QueryError> {
         if !asker.principal.may(Scope::Admin) {
             return Err(QueryError::Forbidden(
                 "views are created and dropped with the scope `admin`, which this token lacks",

@@ -9,7 +9,7 @@ mod retired;
 mod versions;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use thalweg_log::{TopicConfig, Topics};
 use thalweg_query::{NamedTable, QueryEngine, ViewDefinition, ViewStatements};
 use thalweg_stream::{Planned, Stream, StreamConfig, Templates, ViewConfig, Views, builtin_views};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -44,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the others have to leave a view that is dropped before its data are removed.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(6);
 
+type Tables = BTreeMap<String, Arc<LakeTable>>;
+
 /// The views of a node.
 pub(crate) struct NodeViews {
     views: Views,
@@ -60,7 +62,11 @@ pub(crate) struct NodeViews {
     /// Versions that replays have replaced.
     retired: Retired,
     /// Tables of closed windows, by view. Held while a view comes or goes.
-    tables: Mutex<BTreeMap<String, Arc<LakeTable>>>,
+    tables: Mutex<Tables>,
+    /// Views that are being ended: their names are taken until nothing is left of them.
+    ending: parking_lot::Mutex<BTreeSet<String>>,
+    /// Views of statements that run here.
+    begun: parking_lot::Mutex<Vec<ViewConfig>>,
     /// Follows what other processes create and drop, if there are any.
     following: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -106,6 +112,8 @@ impl NodeViews {
             waiting: parking_lot::Mutex::default(),
             retired: Retired::default(),
             tables: Mutex::default(),
+            ending: parking_lot::Mutex::default(),
+            begun: parking_lot::Mutex::default(),
             following: parking_lot::Mutex::default(),
         });
         let builtin = if config.stream.builtin_views { builtin_views() } else { vec![] };
@@ -117,9 +125,12 @@ impl NodeViews {
         let mut failed = vec![];
         for view in node.created.list() {
             let name = view.name.to_string();
-            if let Err(error) = node.begin(view).await {
-                tracing::error!(view = name, "a view that was created by statement: {error:#}");
-                failed.push(name);
+            match node.begin(view.clone()).await {
+                Ok(()) => node.begun.lock().push(view),
+                Err(error) => {
+                    tracing::error!(view = name, "a view that was created by statement: {error:#}");
+                    failed.push(name);
+                }
             }
         }
         node.resume_replays().await;
@@ -185,12 +196,12 @@ impl NodeViews {
         self.begin_locked(view, &mut tables).await
     }
 
-    async fn begin_locked(
-        &self,
-        view: ViewConfig,
-        tables: &mut BTreeMap<String, Arc<LakeTable>>,
-    ) -> anyhow::Result<()> {
+    async fn begin_locked(&self, view: ViewConfig, tables: &mut Tables) -> anyhow::Result<()> {
         let name = view.name.to_string();
+        anyhow::ensure!(
+            !self.ending.lock().contains(&name),
+            "view `{name}` is still being dropped"
+        );
         anyhow::ensure!(!self.query.has_table(&name), "there is a table `{name}` already");
         let replay = self.versions.of(&name, &view.query).current;
         let planned = self.views.plan(view, replay).await?;
@@ -239,22 +250,26 @@ impl NodeViews {
     }
 
     /// Ends a view, and removes everything it has.
-    async fn end(
-        &self,
-        name: &str,
-        tables: &mut BTreeMap<String, Arc<LakeTable>>,
-    ) -> anyhow::Result<()> {
+    async fn end(&self, name: &str, mut tables: MutexGuard<'_, Tables>) -> anyhow::Result<()> {
         // One that was created, but could not be begun, has only what it left.
         if tables.contains_key(name) {
-            self.leave(name, tables).await?;
+            self.leave(name, &mut tables).await?;
         }
         self.versions.forget(name)?;
         self.created.remove(name)?;
+        self.ending.lock().insert(name.to_owned());
+        drop(tables);
+        let removed = self.remove_left(name).await;
+        self.ending.lock().remove(name);
+        removed
+    }
+
+    async fn remove_left(&self, view: &str) -> anyhow::Result<()> {
         if self.log.ownership().is_shared() {
             sleep(LEAVE_PATIENCE).await;
         }
-        self.retired.hurry(name).await;
-        let (holdings, view) = (self.holdings.clone(), name.to_owned());
+        self.retired.hurry(view).await;
+        let (holdings, view) = (self.holdings.clone(), view.to_owned());
         blocking(move || holdings.remove_view(&view)).await?
     }
 
@@ -262,9 +277,10 @@ impl NodeViews {
     async fn leave(
         &self,
         name: &str,
-        tables: &mut BTreeMap<String, Arc<LakeTable>>,
+        tables: &mut Tables,
     ) -> anyhow::Result<Option<Arc<LakeTable>>> {
         self.views.end(name).await?;
+        self.begun.lock().retain(|view| view.name.as_str() != name);
         self.give_up(name).await;
         self.waiting.lock().remove(name);
         self.query.remove_table(name);
@@ -277,21 +293,34 @@ impl NodeViews {
     }
 
     /// Begins the views that another process has created, and leaves those that it has dropped.
-    async fn follow_created(&self) -> anyhow::Result<()> {
+    /// Answers what could not be done, by view; it is to be tried again.
+    async fn follow_created(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let mut tables = self.tables.lock().await;
-        let before = self.created.list();
         let now = self.created.look_again()?;
+        let mut failed = BTreeMap::new();
         // Those that read others came after them.
-        for view in before.iter().rev().filter(|view| !now.contains(view)) {
-            if let Some(table) = self.leave(view.name.as_str(), &mut tables).await? {
-                let (log, topic) = (self.log.clone(), table.name().to_owned());
-                blocking(move || log.leave_topic(&topic)).await?;
+        let before = self.begun.lock().clone();
+        for view in before.into_iter().rev().filter(|view| !now.contains(view)) {
+            if let Err(error) = self.leave_to_dropper(view.name.as_str(), &mut tables).await {
+                failed.insert(view.name.to_string(), format!("{error:#}"));
             }
         }
         for view in now {
-            if !tables.contains_key(view.name.as_str()) {
-                self.begin_locked(view, &mut tables).await?;
+            if tables.contains_key(view.name.as_str()) {
+                continue;
             }
+            match self.begin_locked(view.clone(), &mut tables).await {
+                Ok(()) => self.begun.lock().push(view),
+                Err(error) => drop(failed.insert(view.name.to_string(), format!("{error:#}"))),
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn leave_to_dropper(&self, name: &str, tables: &mut Tables) -> anyhow::Result<()> {
+        if let Some(table) = self.leave(name, tables).await? {
+            let (log, topic) = (self.log.clone(), table.name().to_owned());
+            blocking(move || log.leave_topic(&topic)).await?;
         }
         Ok(())
     }
@@ -309,19 +338,21 @@ impl ViewStatements for NodeViews {
             self.refuse_configured(&name)?;
             // A mistake must not cost the view that is there.
             self.views.check(&view).await.map_err(|error| error.to_string())?;
-            self.end(&name, &mut tables).await.map_err(described)?;
+            self.end(&name, tables).await.map_err(described)?;
+            tables = self.tables.lock().await;
         }
         self.begin_locked(view.clone(), &mut tables).await.map_err(described)?;
+        self.begun.lock().push(view.clone());
         self.created.add(view).map_err(described)
     }
 
     async fn drop_view(&self, name: &str) -> Result<bool, String> {
-        let mut tables = self.tables.lock().await;
+        let tables = self.tables.lock().await;
         if !tables.contains_key(name) && !self.created.has(name) {
             return Ok(false);
         }
         self.refuse_configured(name)?;
-        self.end(name, &mut tables).await.map_err(|error| format!("{error:#}"))?;
+        self.end(name, tables).await.map_err(|error| format!("{error:#}"))?;
         Ok(true)
     }
 }
@@ -342,12 +373,22 @@ impl NodeViews {
 async fn follow_others(node: Weak<NodeViews>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = BTreeMap::new();
     loop {
         ticks.tick().await;
         let Some(node) = node.upgrade() else { return };
-        if let Err(error) = node.follow_created().await {
-            tracing::error!("views that another process has created or dropped: {error:#}");
+        let failed = match node.follow_created().await {
+            Ok(failed) => failed,
+            Err(error) => {
+                tracing::error!("views that another process has created or dropped: {error:#}");
+                continue;
+            }
+        };
+        for (view, error) in failed.iter().filter(|(view, error)| known.get(*view) != Some(*error))
+        {
+            tracing::error!(view, error, "what another process did to a view is tried again here");
         }
+        known = failed;
     }
 }
 
