@@ -79,6 +79,17 @@ impl Running {
             tracing::error!(view = %self.config.name, "a view's task has failed");
         }
     }
+
+    /// Ends at once, whatever it waits for, such as for a log that does not take its rows.
+    async fn end_at_once(mut self) {
+        self.task.stop.cancel();
+        if let Some(running) = self.running.take() {
+            running.abort();
+            let _ = running.await;
+        }
+        // What it has published holds its state open.
+        self.task.published.store(None);
+    }
 }
 
 impl Known {
@@ -278,11 +289,11 @@ impl Views {
         Ok((Running { config, task, running }, Arc::new(table)))
     }
 
-    /// Ends a view in this process; its state is left to others.
+    /// Ends a view that is dropped, in this process, and leaves its state as it happens to be.
     ///
     /// # Errors
     /// [`StreamError::Unknown`], [`StreamError::InUse`].
-    pub async fn end(&self, name: &str) -> Result<()> {
+    pub async fn drop_view(&self, name: &str) -> Result<()> {
         let (running, beside) = {
             let mut known = self.known.lock();
             known.refuse_if_read(name)?;
@@ -293,7 +304,7 @@ impl Views {
             (running, known.beside.remove(name))
         };
         for version in [Some(running), beside].into_iter().flatten() {
-            version.end().await;
+            version.end_at_once().await;
         }
         Ok(())
     }
@@ -482,9 +493,9 @@ mod tests {
             let table = closed(&planned);
             views.start(planned, table).unwrap();
         }
-        let error = views.end("per_service").await.unwrap_err().to_string();
+        let error = views.drop_view("per_service").await.unwrap_err().to_string();
         assert_eq!(error, "view `per_service` is read by view `compared`; drop that one first");
-        views.end("compared").await.unwrap();
-        views.end("per_service").await.unwrap();
+        views.drop_view("compared").await.unwrap();
+        views.drop_view("per_service").await.unwrap();
     }
 }

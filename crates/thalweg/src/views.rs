@@ -279,7 +279,7 @@ impl NodeViews {
         name: &str,
         tables: &mut Tables,
     ) -> anyhow::Result<Option<Arc<LakeTable>>> {
-        self.views.end(name).await?;
+        self.views.drop_view(name).await?;
         self.begun.lock().retain(|view| view.name.as_str() != name);
         self.give_up(name).await;
         self.waiting.lock().remove(name);

@@ -213,7 +213,7 @@ impl Views {
     async fn forget(&self, version: Option<Running>) {
         if let Some(version) = version {
             let directory = version.task.directory.clone();
-            version.end().await;
+            version.end_at_once().await;
             remove_state(&directory);
         }
     }

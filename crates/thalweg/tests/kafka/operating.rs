@@ -85,6 +85,34 @@ fn a_damaged_table_is_read_from_kafka_anew_while_events_come() {
     server.stop();
 }
 
+#[test]
+fn a_view_is_dropped_while_brokers_are_away() {
+    let mut cluster = Cluster::start(Options::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_in(&cluster, "otlp_proto");
+    let server = Server::start(directory.path(), &[log.as_str()]);
+    server.sql(
+        "CREATE VIEW per_second WITH (lateness_secs = 0) AS SELECT service, count(*) AS events \
+         FROM logs GROUP BY tumble('1 second'), service",
+    );
+    let event = "{\"service\":\"a\",\"message\":\"1\"}\n";
+    let send = || post(&format!("{}/api/v1/logs?format=ndjson", server.http), event).0;
+    assert_eq!(send(), 200);
+    eventually("a window is closed", || {
+        server.sql("SELECT sum(events) FROM per_second WHERE is_final") == ["1"]
+    });
+    assert_eq!(send(), 200);
+    cluster.kill_all();
+    // It has a window by now that it cannot deliver.
+    std::thread::sleep(Duration::from_secs(5));
+    let began = Instant::now();
+    let output = server.run(["query", "DROP VIEW per_second"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    cluster.start_all().unwrap();
+    server.stop();
+}
+
 /// Value of a metric, summed over its labels; not a number while there is none of that name.
 pub(crate) fn metric(server: &Server, name: &str) -> f64 {
     let metrics = get(&format!("{}/metrics", server.http));
