@@ -13,11 +13,12 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
 };
+use thalweg_event::schema::topic;
 use thalweg_log::{LogError, Result, RetentionConfig, TopicConfig, TopicPartition};
 use tokio::runtime::Handle;
 
 use crate::{
-    client::{ASK_TIMEOUT, Reports, client_config, unavailable, wrong_settings},
+    client::{ASK_TIMEOUT, PROBE_TIMEOUT, Reports, client_config, unavailable, wrong_settings},
     config::KafkaConfig,
 };
 
@@ -134,6 +135,13 @@ impl Admin {
         limits.min()
     }
 
+    /// Expects that a broker answers, soon. Orders that nobody takes time out after a minute, and
+    /// librdkafka may then fail an assertion when it is closed (`rd_kafka_enq_once_del_source_return`).
+    fn expect_answer(&self) -> Result<(), String> {
+        let asked = self.ask().fetch_metadata(Some(topic::REJECTED), PROBE_TIMEOUT);
+        asked.map(drop).map_err(|error| format!("no broker answers: {error}"))
+    }
+
     /// Number of partitions of `topic`, if all have a leader.
     fn led(&self, topic: &str) -> Option<u32> {
         let metadata = self.ask().fetch_metadata(Some(topic), ASK_TIMEOUT).ok()?;
@@ -163,6 +171,7 @@ impl Admin {
         let failed = |reason: String| {
             LogError::Config(format!("topic `{topic}` cannot be removed from Kafka: {reason}"))
         };
+        self.expect_answer().map_err(failed)?;
         let removed = self.runtime.block_on(self.client.delete_topics(&[topic], &options));
         match removed.map_err(|error| failed(error.to_string()))?.pop() {
             Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => {
@@ -187,6 +196,7 @@ impl Admin {
         let failed = |reason: String| {
             LogError::Config(format!("group `{group}` cannot be removed from Kafka: {reason}"))
         };
+        self.expect_answer().map_err(failed)?;
         let removed = self.runtime.block_on(self.client.delete_groups(&[group], &options));
         match removed.map_err(|error| failed(error.to_string()))?.pop() {
             Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) | Some(Ok(_)) | None => Ok(()),

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Pause before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Longest that it may take to find out whether a broker answers.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Consumer group of readers: under it the log keeps how far it has looked for damaged messages.
 pub(crate) const OWN_GROUP: &str = "thalweg";
 

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use crate::{
     log_in,
     server::Server,
+    sharing::each_writers_events_are_in_order,
     writers::{
         VIEW, Writer, acknowledged, each_event_is_there_once, views_counted_each_event_once,
         write_while,
@@ -133,6 +134,25 @@ fn a_kill_while_one_of_three_brokers_is_paused_does_not_repeat_what_is_not_shown
     trial.cluster.resume((rounds() - 1) % 3).unwrap();
     let server = trial.check();
     views_counted_each_event_once(&server);
+    server.stop();
+}
+
+#[test]
+fn a_broker_of_three_that_is_killed_takes_nothing_with_it() {
+    let mut trial = Trial::new(3, vec![VIEW]);
+    for round in 0..rounds() {
+        trial.round(round, |cluster, server| {
+            std::thread::sleep(millis(1000..2000));
+            cluster.kill(round % 3);
+            std::thread::sleep(millis(2000..5000));
+            cluster.start_node(round % 3).unwrap();
+            std::thread::sleep(millis(500..1500));
+            server.stop();
+        });
+    }
+    let server = trial.check();
+    views_counted_each_event_once(&server);
+    each_writers_events_are_in_order(&trial.cluster, &server);
     server.stop();
 }
 

@@ -75,7 +75,7 @@ fn until_all_move(directory: &Path, before: &BTreeMap<String, u64>) -> Duration 
 }
 
 /// Events of each writer stand in Kafka in the order in which it sent them.
-fn each_writers_events_are_in_order(cluster: &Cluster, server: &Server) {
+pub(crate) fn each_writers_events_are_in_order(cluster: &Cluster, server: &Server) {
     let brokers = cluster.addresses().join(",");
     for priority in ["routine", "critical"] {
         let count = format!("SELECT count(*) FROM logs WHERE priority = '{priority}'");
