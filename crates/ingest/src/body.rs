@@ -20,11 +20,11 @@ use crate::{
 /// Decompressed at a time, so that limits are checked before much memory is used.
 const INFLATE_STEP_BYTES: usize = 64 << 10;
 
-/// What comes of a body beyond this rests after so many bytes, for so long: it comes as fast as the
+/// What comes of a body beyond this pauses after so many bytes, for so long: it comes as fast as the
 /// network goes, and others are to get a processor meanwhile.
 const LONG_BODY_BYTES: usize = 2 << 20;
-const REST_EVERY_BYTES: usize = 128 << 10;
-const REST: Duration = Duration::from_millis(1);
+const PAUSE_EVERY_BYTES: usize = 128 << 10;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Bodies that do not decompress to more are no burden, whatever their ratio.
 const SOON_INFLATED_BYTES: usize = 1 << 20;
@@ -137,7 +137,7 @@ async fn collect(
     let declared = declared.exact().map_or(limit, |bytes| bytes as usize);
     // A body that comes in one piece is not copied.
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
-    let mut rest_at = LONG_BODY_BYTES;
+    let mut pause_at = LONG_BODY_BYTES;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             IngestError::Unreadable(format!("expected the rest of the body, found: {error}"))
@@ -160,10 +160,12 @@ async fn collect(
         }
         rest.extend_from_slice(&std::mem::take(&mut first));
         rest.extend_from_slice(&data);
-        let_others_go_first();
-        if length >= rest_at {
-            rest_at = length + REST_EVERY_BYTES;
-            tokio::time::sleep(REST).await;
+        if length > SMALL_BODY_BYTES {
+            let_others_go_first();
+        }
+        if length >= pause_at {
+            pause_at = length + PAUSE_EVERY_BYTES;
+            tokio::time::sleep(PAUSE).await;
         }
     }
     Ok((if rest.is_empty() { first } else { rest.into() }, permit))
@@ -313,8 +315,9 @@ impl Inflating {
             }
             if step < INFLATE_STEP_BYTES {
                 self.packed = None;
+            } else {
+                let_others_go_first();
             }
-            let_others_go_first();
         }
         Ok(false)
     }

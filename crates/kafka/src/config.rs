@@ -229,7 +229,8 @@ impl KafkaConfig {
 const MIN_MESSAGE_BYTES: usize = 16 << 10;
 /// Longest name of a node: longer than what Kubernetes and DNS allow for hosts.
 const MAX_NODE_NAME_BYTES: usize = 253;
-/// Largest that librdkafka sends.
+/// Largest that may be sent: librdkafka's consumers receive 100 MB at once by default, the frame of a
+/// batch included.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 impl SaslMechanism {

@@ -79,6 +79,10 @@ impl OverflowBudget {
         self.limit_bytes > 0 && !self.failed.lock().is_some_and(rests)
     }
 
+    fn is_full(&self) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) >= self.limit_bytes
+    }
+
     fn change(&self, more: u64, less: u64) -> u64 {
         self.used_bytes.fetch_add(more, Ordering::Relaxed);
         let used = self.used_bytes.fetch_sub(less, Ordering::Relaxed) - less;
@@ -101,7 +105,9 @@ impl Overflow {
     /// Takes the next entry, whose rows take `unpacked_bytes`. What there is no room for, and all before
     /// it, has to be read from Kafka.
     pub(crate) fn push(&self, entry: &Entry, unpacked_bytes: usize) {
-        if !self.budget.is_usable() {
+        // Where others have all of it, what was written would have to go at once.
+        let has_no_room = || self.budget.is_full() && self.files.lock().is_empty();
+        if !self.budget.is_usable() || has_no_room() {
             return self.clear();
         }
         if let Err(error) = self.write(entry, unpacked_bytes) {

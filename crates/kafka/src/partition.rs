@@ -191,7 +191,6 @@ impl Partition {
         let Some((oldest, bytes)) = recent.entries.front().cloned() else { return };
         match recent.places.last(Instant::now()) {
             Some(place) if place < oldest.next_offset => {
-                self.overflow.release(place);
                 MutexGuard::unlocked(recent, || self.overflow.push(&oldest, bytes));
             }
             _ => self.overflow.clear(),
@@ -218,7 +217,7 @@ impl Partition {
         if from < recent.from {
             let packed = self.overflow.find(from, max_bytes);
             let Some(last) = packed.last() else { return Ok(Found::Elsewhere) };
-            recent.places.note(from, last.next_offset(), Instant::now());
+            self.note_place(&mut recent.places, from, last.next_offset());
             return Ok(Found::OnDisk(packed));
         }
         if from >= self.followed() {
@@ -234,9 +233,17 @@ impl Partition {
             found.push(entry.clone());
         }
         let Some(last) = found.last() else { return Ok(Found::Elsewhere) };
-        let next = last.next_offset;
-        recent.places.note(from, next, Instant::now());
+        self.note_place(&mut recent.places, from, last.next_offset);
         Ok(Found::Entries(found))
+    }
+
+    /// Notes that a reader has gone on, and gives back the disk behind the last of all.
+    fn note_place(&self, places: &mut Places, from: Offset, next: Offset) {
+        let now = Instant::now();
+        places.note(from, next, now);
+        if let Some(last) = places.last(now) {
+            self.overflow.release(last);
+        }
     }
 
     /// Notes that what was on disk could not be read.
@@ -336,8 +343,8 @@ mod tests {
         assert_eq!(found(&partition, 100), Some(vec![100]));
         (1..5).for_each(|n| partition.push(vec![entry(100 + n * 10)]));
         assert_eq!(partition.overflow.from(), Some(110));
-        // The reader comes to the end, and another push finds nobody behind.
         assert_eq!(found(&partition, 110), Some(vec![110, 120]));
+        assert_eq!(partition.overflow.from(), None, "at once");
         assert_eq!(found(&partition, 130), Some(vec![130, 140]));
         partition.push(vec![entry(150)]);
         assert_eq!(partition.overflow.from(), None);

@@ -107,10 +107,11 @@ impl Reporter {
     /// Looks through what nobody has said to have reported, up to `until`.
     async fn look(&self, partition: &Arc<Partition>, until: Offset) {
         loop {
-            let _turn = self.looks.acquire().await;
+            let turn = self.looks.acquire().await;
             let (reporter, partition) = (self.clone(), Arc::clone(partition));
             let at = partition.at.clone();
             let look = spawn_blocking(move || reporter.look_once(&partition, until)).await;
+            drop(turn);
             match look.unwrap_or_else(|error| Err(unavailable(&at, &error))) {
                 Ok(()) => return,
                 Err(error) => {

@@ -252,7 +252,7 @@ impl Keeper {
         }
     }
 
-    /// Asks brokers about the topic until it has more partitions than are known, and notes them.
+    /// Asks brokers about the topic until there is more to know of it, and notes that.
     async fn await_more(&self, log: &Arc<SourceLog>) {
         let (name, topic) = (self.source.name(), self.source.topic());
         let mut failing: Option<Duration> = None;
@@ -286,7 +286,7 @@ impl Keeper {
         }
     }
 
-    /// Whether the topic has more partitions than `log`, which are then known.
+    /// Whether more is known of the topic now than `log` was opened with.
     async fn look(&self, log: &Arc<SourceLog>) -> anyhow::Result<bool> {
         let (log, file) = (log.clone(), self.file.clone());
         let look = move || match log.look().map_err(anyhow::Error::msg)? {
